@@ -56,6 +56,62 @@ def _secrets() -> plans.Plan:
     return make(engines.shell("upload", "upload --all", image="registry.example.com/upload:1", env=more))
 
 
+def bucket() -> plans.Store:
+    """A bucket with one account."""
+    return plans.Store(
+        extension="minio",
+        service="store",
+        resource="s3",
+        url="http://minio.store:9000",
+        variables=(
+            plans.Variable(name="FUSEML_ARTIFACTS_BUCKET", value=plans.text("artifacts/$(HOME)")),
+            *(plans.Variable(name=key, value=(engines.secret(key),)) for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")),
+        ),
+    )
+
+
+def _artifacts() -> plans.Plan:
+    """A dataset goes in, a model and an anonymous artifact come out; the next step reads both, and has the account of the bucket."""
+    dataset = plans.Fetch(
+        name="data",
+        address=plans.text("dataset://workspace/patients/sha256:" + "a" * 64),
+        asked="dataset://workspace/patients@latest",
+        uri=plans.text("s3://artifacts/patients"),
+        path="/data",
+        store=bucket(),
+    )
+    train = engines.shell(
+        "train",
+        "fit /data out/model",
+        image="registry.example.com/fit:1",
+        outputs=["metrics", "model", "folds", "model-uri"],
+        env={"FUSEML_DATA": "/data"},
+        fetches=(dataset,),
+        collects=(
+            plans.Collect(output="model", kind="model", name="churn", path="out/model", format="onnx", store=bucket()),
+            plans.Collect(output="folds", kind="dataset", path="folds", store=bucket()),
+        ),
+    )
+    refer = plans.Fetch(
+        name="model",
+        address=engines.out("train", "model"),
+        uri=engines.out("train", "model-uri"),
+        store=bucket().model_copy(update={"variables": ()}),
+    )
+    use = engines.shell(
+        "use",
+        "use /folds",
+        image="registry.example.com/use:1",
+        outputs=["report"],
+        env={"FUSEML_MODEL_URI": engines.out("train", "model-uri"), "AWS_SECRET_ACCESS_KEY": (engines.secret("AWS_SECRET_ACCESS_KEY"),)},
+        checkouts=(codeset(),),
+        fetches=(refer, plans.Fetch(name="folds", address=engines.out("train", "folds"), path="/folds", store=bucket())),
+        collects=(plans.Collect(output="report", kind="dataset", name="reports/churn", path="report.html", store=bucket()),),
+        needs=("train",),
+    )
+    return make(train, use, outputs={"model": engines.out("train", "model")})
+
+
 def _texts() -> plans.Plan:
     script = 'echo "$(params.x)" "$(date)"\n'
     command = ("sh", "-c", "echo $(date) $(context.taskRun.name)")
@@ -168,6 +224,7 @@ def _no_codeset() -> plans.Plan:
 
 
 PLANS: dict[str, Callable[[], plans.Plan]] = {
+    "artifacts": _artifacts,
     "step-tokens": _step_tokens,
     "conditions": _conditions,
     "image": _image,

@@ -96,7 +96,9 @@ def _only_project(client: Client) -> str:
     """The project, where there is one. Raises InvalidError where there are several or none."""
     names = [project["name"] for project in client.projects.list()]
     if len(names) != 1:
-        raise errors.InvalidError(f"name the project with --project; {'there are ' + ', '.join(names[:5]) if names else 'there is none yet'}")
+        raise errors.InvalidError(
+            f"name the project with --project; {'there are ' + ', '.join(names[:5]) if names else 'there is none yet'}"
+        )
     return names[0]
 
 

@@ -25,6 +25,13 @@ _STEPS = (
     output.Column("Asks", lambda step: _question(_mapping(step.get("approval"))), cut=True),
     output.Column("Not reused because", lambda step: _mapping(step.get("cache")).get("not_reused"), cut=True),
 )
+_ARTIFACTS = (
+    output.column("Step"),
+    output.column("Artifact"),
+    output.column("Address", cut=True),
+    output.column("Path"),
+    output.column("Store"),
+)
 _REUSED = (output.column("Name"), output.column("Run"), output.column("Outputs", cut=True))
 _ENVIRONMENT = (output.column("Step"), output.column("Variable"), output.column("Value", cut=True))
 
@@ -39,12 +46,41 @@ def show(format: output.Format, plan: Mapping[str, object]) -> None:
     for title, rows, columns in (
         ("Reused", _items(plan.get("reused")), _REUSED),
         ("Steps", steps, _STEPS),
+        ("Artifacts", list(_artifacts(steps)), _ARTIFACTS),
         ("Environment", list(_environment(steps)), _ENVIRONMENT),
         ("Bindings", _bindings(plan, {step["name"]: matrices.name(step) for step in steps}), bindings.COLUMNS),
     ):
         if rows:
             terminal.echo(f"\n{title}:")
             output.table(rows, columns, indent=2)
+
+
+def _artifacts(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
+    """A row for each artifact that a step reads before it starts, or that is made of its files after it."""
+    for step in steps:
+        for item in _items(step.get("fetches")):
+            asked = f" (asked for: {item['asked']})" if item.get("asked") else ""
+            yield {
+                "step": step["name"],
+                "artifact": f"fetch {item['name']}" if item["path"] else f"refer to {item['name']}",
+                "address": f"{value(item['address'])}{asked}",
+                "path": item["path"] or value(item.get("uri")),
+                "store": _store(item),
+            }
+        for item in _items(step.get("collects")):
+            name = f"{item['kind']} {item['name']}" if item["name"] else f"anonymous {item['kind']}"
+            yield {
+                "step": step["name"],
+                "artifact": f"collect {item['output']}",
+                "address": name,
+                "path": item["path"],
+                "store": _store(item),
+            }
+
+
+def _store(item: Mapping[str, Any]) -> str:
+    store = item["store"]
+    return f"{store['extension']}/{store['service']} ({store['resource']})"
 
 
 def _environment(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]:

@@ -24,6 +24,7 @@ from fuseml.domain.plans.plan import (
     no_secret,
     parts_of,
     secret_refs,
+    stores_of,
     token_scopes,
 )
 from fuseml.domain.plans.values import OutputPart, Part, SecretPart, TextPart, Value, Variable, step_token, text
@@ -61,6 +62,7 @@ __all__ = [
     "parts_of",
     "secret_refs",
     "step_token",
+    "stores_of",
     "text",
     "token_scopes",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from fuseml.domain import errors, plans
 from fuseml.engines.tekton import names, tasks, values
 
+_OWN_FOLDERS = ("/tekton/", "/fuseml/", "/fuseml-")
 _NAME_RULE = "letters, digits, '-' and '_', beginning and ending with a letter or digit"
 
 
@@ -71,6 +72,7 @@ def _check_contract(step: plans.StepPlan, where: str) -> None:
     for checkout in step.checkouts:
         if ":" in checkout.path or f"{checkout.path}/".startswith("/tekton/"):
             raise errors.PermanentError(f"{where}: {checkout.path!r} is not a valid path for a codeset; an example: /project")
+    _check_artifacts(step, where)
     built = [output.name for output in step.outputs if output.image is not None]
     if len(built) > 1:
         raise errors.PermanentError(f"{where} builds more than one image ({', '.join(map(repr, built))}); use one step for each image")
@@ -84,6 +86,17 @@ def _check_contract(step: plans.StepPlan, where: str) -> None:
         )
     if step.script and any(output.image is not None and not output.image.dockerfile for output in step.outputs):
         raise errors.PermanentError(f"{where}: a script cannot select the Dockerfile of an image; set dockerfile under the output's image")
+
+
+def _check_artifacts(step: plans.StepPlan, where: str) -> None:
+    for fetch in step.fetches:
+        if ":" in fetch.path or f"{fetch.path}/".startswith(_OWN_FOLDERS):
+            raise errors.PermanentError(f"{where}: {fetch.path!r} is not a valid path for an artifact; an example: /data")
+    for store in plans.stores_of(step):
+        if store.url.startswith("file://"):
+            raise errors.PermanentError(
+                f"{where}: the artifact store {store.name} is a folder of one machine, which pods do not reach; use a bucket, or another store"
+            )
 
 
 def _check_texts(step: plans.StepPlan, where: str) -> None:
@@ -100,8 +113,15 @@ def _check_texts(step: plans.StepPlan, where: str) -> None:
     conditions = values.undecided(step.when) or ()
     undecided = [value for condition in conditions for value in (condition.input, *condition.values)]
     fixed = [plans.text(checkout.directory) for checkout in step.checkouts]
+    artifacts = [plans.text(fetch.path) for fetch in step.fetches]
     script = () if values.needs_mount(step.script) else step.script
-    for field, texts in (("image", [step.image]), ("condition", undecided), ("codeset's path", fixed), ("script", [script])):
+    for field, texts in (
+        ("image", [step.image]),
+        ("condition", undecided),
+        ("codeset's path", fixed),
+        ("artifact's path", artifacts),
+        ("script", [script]),
+    ):
         if any(map(values.is_variable, texts)):
             remedy = "; pass the output as an input, and read the variable" if field == "script" else "; change the text"
             raise errors.PermanentError(

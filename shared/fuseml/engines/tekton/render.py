@@ -123,7 +123,7 @@ class _Pipeline:
 
     def _task(self, step: plans.StepPlan) -> Object:
         parameters = values.Parameters(self.tasks)
-        task = tasks.step(step, self.tasks[step.name], parameters, self.bundle, self._settings)
+        task = tasks.step(step, self._plan, self.tasks[step.name], parameters, self.bundle, self._settings)
         if self._plan.timeout is not None:
             # Tekton may miss a task that it creates while the run times out, and leave it running; the task's own timeout ends it.
             longest = self._plan.timeout + _ORPHAN_SECONDS

@@ -6,13 +6,13 @@ import urllib.parse
 from collections.abc import Sequence
 
 from fuseml.domain import errors, images, plans
-from fuseml.domain.plans import combinations
+from fuseml.domain.plans import combinations, transfers
 from fuseml.engines import check
-from fuseml.engines.tekton import amounts, events, names, settings, values
+from fuseml.engines.tekton import amounts, artifacts, events, names, settings, values
 from fuseml.engines.tekton.values import Object
 
 WORKSPACE = "source"
-RESULTS = "/tekton/results"
+RESULTS = artifacts.RESULTS
 DIGEST_SUFFIX = "-digest"
 """Suffix of the result with the digest of an image output."""
 
@@ -95,11 +95,9 @@ cat {_BUILD_FOLDER}/digest > "{RESULTS}/$OUTPUT{DIGEST_SUFFIX}"
 _CAPTURE = f'"$@" > {_BUILD_FOLDER}/output; cat {_BUILD_FOLDER}/output'
 
 
-_CONFINED: Object = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-"""With the context of the pod (`render`), what Pod Security `restricted` requires of a container."""
+_CONFINED = artifacts.CONFINED
 _PRIVILEGED: Object = {"privileged": True, "runAsNonRoot": False, "runAsUser": 0, "runAsGroup": 0}
-_HOME = "/tekton/home"
-"""Tekton's folder for a home: writable by every user, which the home of an image is not."""
+_HOME = artifacts.HOME
 _USER = "fuseml"
 """The user's name: images do not know the user of the pod, and programs such as DVC end without a name."""
 
@@ -149,9 +147,14 @@ def clone(checkout: plans.Checkout, folders: Sequence[str], bundle: values.Secre
 
 
 def step(
-    step: plans.StepPlan, task: str, parameters: values.Parameters, bundle: values.SecretBundle, settings: settings.Settings
+    step: plans.StepPlan,
+    plan: plans.Plan,
+    task: str,
+    parameters: values.Parameters,
+    bundle: values.SecretBundle,
+    settings: settings.Settings,
 ) -> Object:
-    """The task that runs a step or builds its image, without `runAfter` and `when`."""
+    """The task that runs a step or builds its image, without `runAfter` and `when`. Its artifacts are moved by containers of the same pod."""
     results = [output.name for output in step.outputs]
     built = next((output for output in step.outputs if output.image is not None), None)
     if built is not None and built.image is not None:
@@ -159,8 +162,12 @@ def step(
         results.append(f"{built.name}{DIGEST_SUFFIX}")
     else:
         containers, volumes = _run(step, task, parameters, bundle, settings)
+    if step.fetches or step.collects:
+        containers, more = artifacts.around(step, plan, containers, parameters, bundle, settings)
+        volumes += more
     if results:
-        containers.append(_check(results, combinations.output_limit(step), bundle, settings))
+        checking = artifacts.collecting(step, plan, parameters, bundle)
+        containers.append(_check(results, combinations.output_limit(step), bundle, settings, checking))
         volumes += _secrets(bundle)
     spec: Object = {
         "params": [{"name": name, "type": "string"} for name in parameters.results],
@@ -262,9 +269,12 @@ def _build(
     return [*containers, build], [{"name": "build", "emptyDir": {}}]
 
 
-def _check(written: Sequence[str], limit: int, bundle: values.SecretBundle, settings: settings.Settings) -> Object:
-    """The container that publishes the outputs, of at most `limit` bytes together. Tekton reports the results of this container only: those of
-    a task without a `value` are read from the files of every container, and so before a check.
+def _check(written: Sequence[str], limit: int, bundle: values.SecretBundle, settings: settings.Settings, collecting: Object) -> Object:
+    """The container that publishes the outputs, of at most `limit` bytes together, after it has stored the artifacts of the step by
+    `collecting`, if there are any.
+
+    Tekton reports the results of this container only: those of a task without a `value` are read from the files of every container, and so
+    before a check.
     """
     accepted = [_accepted(number) for number in range(len(written))]
     files = [f"$(step.results.{name}.path)" for name in (events.PROBLEM, *accepted)]
@@ -272,13 +282,14 @@ def _check(written: Sequence[str], limit: int, bundle: values.SecretBundle, sett
     container: Object = {
         "name": events.CHECK_CONTAINER,
         "image": settings.check_image,
-        "command": ["python3", "-P", "-m", check.MODULE],
+        "command": ["python3", "-P", "-m", transfers.COLLECT_MODULE if collecting else check.MODULE],
         "args": check.arguments(RESULTS, secrets, files[0], list(zip(written, files[1:], strict=True)), limit),
         "results": [{"name": name, "type": "string"} for name in (events.PROBLEM, *accepted)],
         "computeResources": amounts.AUXILIARY,
         "securityContext": _CONFINED,
     }
-    return container | ({"volumeMounts": [{"name": "secrets", "mountPath": secrets, "readOnly": True}]} if secrets else {})
+    mounts = [*collecting.get("volumeMounts", []), *([{"name": "secrets", "mountPath": secrets, "readOnly": True}] if secrets else [])]
+    return container | collecting | ({"volumeMounts": mounts} if mounts else {})
 
 
 def _accepted(number: int) -> str:

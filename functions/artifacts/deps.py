@@ -20,7 +20,7 @@ class Deps:
     signer: signing.Signer
     tokens: auth.Tokens
     keyring: secrets.Keyring
-    zone: str
+    zone: str = ""
 
     @classmethod
     def of(cls, platform: Platform) -> Deps:

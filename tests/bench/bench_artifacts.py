@@ -31,7 +31,7 @@ from functions.artifacts import app as artifacts_app
 from functions.artifacts import deps as artifacts_deps
 from fuseml.domain import events
 from fuseml.domain.registry import versions
-from fuseml.runtime import auth
+from fuseml.runtime import auth, secrets
 from fuseml.store import database
 from fuseml.store.tables import artifact_rows
 from tests import event_keys, postgresql
@@ -224,8 +224,8 @@ def lineage(client: FlaskClient, store: database.Database) -> tuple[float, float
 def measure(name: str, url: str) -> None:
     store = database.Database(url)
     fill(store)
-    tokens = auth.Tokens({}, anonymous=True)
-    deps = artifacts_deps.Deps(store=store, publisher=_Silent(), signer=event_keys.SIGNER, tokens=tokens)
+    tokens, keyring = auth.Tokens({}, anonymous=True), secrets.Keyring([secrets.new_key()])
+    deps = artifacts_deps.Deps(store=store, publisher=_Silent(), signer=event_keys.SIGNER, tokens=tokens, keyring=keyring)
     client = artifacts_app.create_app(deps).test_client()
     print(f"{name}: {SIZE:,} artifacts, milliseconds")
     slowest, computed, keyed = search(client, store)

@@ -78,7 +78,11 @@ class Backbone:
         self.publisher = cloudevents.SigningPublisher(self.queue, event_keys.SIGNER)
         functions["artifacts"] = artifacts_app.create_app(
             artifacts_deps.Deps(
-                store=self.store, publisher=self.publisher, signer=event_keys.SIGNER, tokens=auth.Tokens({}, anonymous=True)
+                store=self.store,
+                publisher=self.publisher,
+                signer=event_keys.SIGNER,
+                tokens=auth.Tokens({}, anonymous=True),
+                keyring=self.keyring,
             )
         )
         git = EmbeddedGitHost(folder, "http://127.0.0.1:1/git")

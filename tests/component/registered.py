@@ -11,7 +11,7 @@ import werkzeug.test
 from functions.artifacts import app as artifacts_app
 from functions.artifacts import deps as artifacts_deps
 from fuseml.domain import errors, events
-from fuseml.runtime import auth
+from fuseml.runtime import auth, secrets
 from fuseml.store import codesets, database, outbox, runs
 from tests import event_keys
 
@@ -19,6 +19,7 @@ NOON = "2026-11-21T12:00:00.000000Z"
 DIGEST = f"sha256:{'1' * 64}"
 OTHER = f"sha256:{'2' * 64}"
 STEP = "fuseml-step.of-train-1"
+KEYRING = secrets.Keyring([secrets.new_key()])
 
 
 def path(address: str, *more: str) -> str:
@@ -44,7 +45,7 @@ class Registered:
 
         tokens = auth.Tokens({auth.digest_of("ada"): auth.Caller("ada", "admin")}, steps=of_token)
         self.client = artifacts_app.create_app(
-            artifacts_deps.Deps(store=store, publisher=self, signer=event_keys.SIGNER, tokens=tokens)
+            artifacts_deps.Deps(store=store, publisher=self, signer=event_keys.SIGNER, tokens=tokens, keyring=KEYRING)
         ).test_client()
         if new:
             store.migrate()

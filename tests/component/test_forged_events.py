@@ -52,7 +52,7 @@ class System:
         git, keyring = EmbeddedGitHost(folder / "git", "http://git"), secrets.Keyring([secrets.new_key()])
         tokens = auth.Tokens({auth.digest_of("admin"): auth.Caller("admin", "admin")})
         self.functions: dict[str, flask.Flask] = {
-            "artifacts": artifacts_app.create_app(artifacts_deps.Deps(**common, tokens=tokens)),
+            "artifacts": artifacts_app.create_app(artifacts_deps.Deps(**common, tokens=tokens, keyring=keyring)),
             "dispatcher": dispatcher_app.create_app(
                 dispatcher_deps.Deps(**common, git=git, engine=self.engine, keyring=keyring, zone="", namespace="workloads")
             ),

@@ -80,7 +80,7 @@ def cluster() -> Iterator[Cluster]:
                 extensions_deps.Deps(store=store, publisher=Nowhere(), keyring=keyring, tokens=tokens, zone="")
             ).wsgi_app,
             "artifacts": artifacts_app.create_app(
-                artifacts_deps.Deps(store=store, publisher=Nowhere(), signer=event_keys.SIGNER, tokens=tokens)
+                artifacts_deps.Deps(store=store, publisher=Nowhere(), signer=event_keys.SIGNER, tokens=tokens, keyring=keyring)
             ).wsgi_app,
             "runs": echo().wsgi_app,
         }
@@ -197,7 +197,9 @@ def test_the_documents_of_all_functions_are_merged(cluster: Cluster) -> None:
     keyring = secrets.Keyring([secrets.new_key()])
     apps = [
         extensions_app.create_app(extensions_deps.Deps(store=store, publisher=Nowhere(), keyring=keyring, tokens=tokens, zone="")),
-        artifacts_app.create_app(artifacts_deps.Deps(store=store, publisher=Nowhere(), signer=event_keys.SIGNER, tokens=tokens)),
+        artifacts_app.create_app(
+            artifacts_deps.Deps(store=store, publisher=Nowhere(), signer=event_keys.SIGNER, tokens=tokens, keyring=keyring)
+        ),
     ]
     apis = [app.extensions["fuseml"] for app in apps]
     store.close()

@@ -22,7 +22,7 @@ from functions.artifacts import app, deps
 from fuseml.domain import errors
 from fuseml.embedded import composition
 from fuseml.platform import Knative
-from fuseml.runtime import auth, http, readiness
+from fuseml.runtime import auth, http, readiness, secrets
 from fuseml.runtime.settings import Settings
 from fuseml.store import database
 from tests import event_keys, postgresql
@@ -49,6 +49,7 @@ class Pod:
             broker_url=broker_url,
             token_hashes=f"admin:{auth.digest_of('t')}",
             event_keys=",".join(event_keys.KEYS),
+            secret_keys=secrets.new_key(),
         )
         self.platform = platform = Knative(settings)
         self._handle = http.as_function(lambda: app.create_app(deps.Deps.of(platform)), settings, platform.needs)

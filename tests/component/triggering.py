@@ -104,7 +104,7 @@ class World:
             "runs": runs_app.create_app(of_runs),
             "workflows": workflows_app.create_app(of_workflows),
             "artifacts": artifacts_app.create_app(
-                artifacts_deps.Deps(store=self.store, publisher=self, signer=event_keys.SIGNER, tokens=tokens)
+                artifacts_deps.Deps(store=self.store, publisher=self, signer=event_keys.SIGNER, tokens=tokens, keyring=self.keyring)
             ),
             "dispatcher": dispatcher_app.create_app(
                 dispatcher_deps.Deps(

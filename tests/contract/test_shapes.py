@@ -13,7 +13,7 @@ import typer
 from functions.artifacts import wire as artifacts_wire
 from functions.runs import routes as runs_routes
 from fuseml.cli import main
-from fuseml.client import event_shapes, registry_shapes, shapes
+from fuseml.client import event_shapes, registry_shapes, shapes, store_shapes
 from infra import schema
 
 RESPONSES: Mapping[str, Any] = {
@@ -48,9 +48,9 @@ RESPONSES: Mapping[str, Any] = {
     "GET /artifacts/{kind}/{project}/{name}": shapes.Artifact,
     "GET /artifacts/{kind}/{project}/{name}/{version}": shapes.Artifact,
     "GET /artifacts/{kind}/{project}/{name}/{version}/history": shapes.ArtifactHistory,
-    "GET /artifacts/{kind}/{project}/{name}/{version}/page": shapes.ArtifactPage,
-    "POST /artifacts/places": shapes.StoreAccess,
-    "POST /artifacts/locations": shapes.ArtifactLocation,
+    "GET /artifacts/{kind}/{project}/{name}/{version}/page": store_shapes.ArtifactPage,
+    "POST /artifacts/places": store_shapes.StoreAccess,
+    "POST /artifacts/locations": store_shapes.ArtifactLocation,
     "GET /artifacts/{kind}/{project}/{name}/{version}/tags": list[shapes.ArtifactTag],
     **{
         f"{method} /artifacts/{{kind}}/{{project}}/{{name}}/{{version}}/{collection}": shapes.Artifact

@@ -16,7 +16,7 @@ from fuseml.domain import errors
 
 if TYPE_CHECKING:
     from fuseml.artifactstores import ArtifactStore, Opened, Source
-    from fuseml.client import shapes
+    from fuseml.client import shapes, store_shapes
     from fuseml.client.api import Client
 
 Address = Annotated[str, typer.Argument(help="kind://project/name/version, or @TAG for the version", metavar="ADDRESS", show_default=False)]
@@ -102,7 +102,7 @@ def _only_project(client: Client) -> str:
     return names[0]
 
 
-def _store(access: shapes.StoreAccess, project: str) -> ArtifactStore:
+def _store(access: store_shapes.StoreAccess, project: str) -> ArtifactStore:
     """The store. Raises PermanentError if it is a folder of another machine."""
     from fuseml import artifactstores
     from fuseml.artifactstores import reach

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Unpack, cast
 from urllib.parse import quote
 
-from fuseml.client import shapes, transport
+from fuseml.client import shapes, store_shapes, transport
 from fuseml.domain import artifact
 
 
@@ -24,18 +24,18 @@ class Artifacts:
         """Register an artifact; the same facts again change nothing. Raises ConflictError for other facts than those of its address."""
         return cast(shapes.Artifact, self._http.change("POST", "/artifacts", document=cast(transport.Document, descriptor)))
 
-    def place(self, kind: str, project: str, name: str, store: Mapping[str, str] | None = None) -> shapes.StoreAccess:
+    def place(self, kind: str, project: str, name: str, store: Mapping[str, str] | None = None) -> store_shapes.StoreAccess:
         """The store for a new version, with an account. `store` selects another one than the project's. Raises UnresolvedError without any."""
         wanted: dict[str, object] = {"kind": kind, "project": project, "name": name, **({"store": dict(store)} if store else {})}
-        return cast(shapes.StoreAccess, self._http.change("POST", "/artifacts/places", document=wanted))
+        return cast(store_shapes.StoreAccess, self._http.change("POST", "/artifacts/places", document=wanted))
 
-    def location(self, address: str) -> shapes.ArtifactLocation:
+    def location(self, address: str) -> store_shapes.ArtifactLocation:
         """The store that holds an artifact, with an account. Raises InvalidError for an artifact whose contents no store hands out."""
-        return cast(shapes.ArtifactLocation, self._http.change("POST", "/artifacts/locations", document={"address": address}))
+        return cast(store_shapes.ArtifactLocation, self._http.change("POST", "/artifacts/locations", document={"address": address}))
 
-    def page(self, address: str) -> shapes.ArtifactPage:
+    def page(self, address: str) -> store_shapes.ArtifactPage:
         """The URL at which the tool shows an artifact. Raises PermanentError for a tool without pages."""
-        return cast(shapes.ArtifactPage, self._http.get_object(self._place(address) + "/page"))
+        return cast(store_shapes.ArtifactPage, self._http.get_object(self._place(address) + "/page"))
 
     def get(self, address: str) -> shapes.Artifact:
         """The artifact at `kind://project/name/version`, or the one that the tag of `kind://project/name@tag` is on."""

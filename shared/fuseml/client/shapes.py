@@ -381,31 +381,6 @@ class Artifact(TypedDict):
     created: str
 
 
-class StoreAccess(TypedDict):
-    """An artifact store and an account for it: `environment` holds the variables of its record, with secrets."""
-
-    store: str
-    resource: str
-    url: str
-    environment: dict[str, str]
-
-
-class ArtifactLocation(StoreAccess):
-    """The artifact store that holds the contents of the artifact at `address`."""
-
-    address: str
-    digest: str | None
-    size: int | None
-    location: str | None
-
-
-class ArtifactPage(TypedDict):
-    """The URL at which the tool shows the artifact."""
-
-    address: str
-    url: str
-
-
 class Descriptor(TypedDict, total=False):
     """An artifact to register: its immutable facts. `sources` are the addresses of the artifacts that it was made from."""
 

@@ -1,0 +1,30 @@
+"""Responses about artifact stores: the way to contents, which go straight between a store and the client's machine."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class StoreAccess(TypedDict):
+    """An artifact store and an account for it: `environment` holds the variables of its record, with secrets."""
+
+    store: str
+    resource: str
+    url: str
+    environment: dict[str, str]
+
+
+class ArtifactLocation(StoreAccess):
+    """The artifact store that holds the contents of the artifact at `address`."""
+
+    address: str
+    digest: str | None
+    size: int | None
+    location: str | None
+
+
+class ArtifactPage(TypedDict):
+    """The URL at which the tool shows the artifact."""
+
+    address: str
+    url: str

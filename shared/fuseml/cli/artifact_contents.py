@@ -30,6 +30,7 @@ def push(
     project: options.Project = "",
     content_type: Annotated[str, options.option("--content-type", help="Media type of the contents.")] = "",
     content_format: Annotated[str, options.option("--content-format", help="Format of the contents: csv, onnx.")] = "",
+    tag: Annotated[str, options.option("--tag", help="A tag to put on the version.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Store a file or folder as an artifact, and register it.
@@ -57,7 +58,10 @@ def push(
         "location": location.uri,
         "metadata": {"store": access["store"]},
     }
-    output.done(format, artifacts.register(descriptor), f"{address} is stored in {access['store']} and registered.")
+    registered = artifacts.register(descriptor)
+    if tag:
+        registered = artifacts.tag(str(address), tag)
+    output.done(format, registered, f"{address} is stored in {access['store']} and registered.")
 
 
 def pull(

@@ -17,8 +17,8 @@ from fuseml.runtime import auth
 from fuseml.store import artifact_names, artifacts, codesets
 from fuseml.usecases import stores
 
-_OUTSIDE = "\0"
-"""A zone that no record names: whoever asks from outside of all zones reaches external endpoints only."""
+_OUTSIDE = "(outside)"
+"""A zone that no record names. A caller outside of all zones reaches external endpoints only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,15 @@ def test_lint_finds_nothing_wrong_with_artifacts_that_are_used() -> None:
     assert [finding for finding in lint.lint_text(WORKFLOW) if finding.level != "note"] == []
 
 
+def test_lint_names_what_moves_and_what_is_never_reused_with_their_lines() -> None:
+    document = WORKFLOW.replace("{{ inputs.data }}", "dataset://demo/x@latest").replace(
+        '    script: "true"', '    script: "true"\n    cache: true', 1
+    )
+    found = {(finding.level, finding.line): finding.message for finding in lint.lint_text(document)}
+    assert "each run takes the version that dataset://demo/x@latest names" in found["note", 11]
+    assert "makes an anonymous artifact" in found["warning", 9]
+
+
 PARTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\n\\/"), min_size=1, max_size=8)
 
 

@@ -79,7 +79,8 @@ class ProjectStores:
     def holder(self, row: artifacts.Artifact, wanted: artifact_planning.Wanted = None, *, opens: bool) -> selector.Binding:
         """The store that holds the contents of an artifact: that of its record, or `wanted` where none is recorded.
 
-        Raises InvalidError for an external artifact, or with `opens` for a store that does not hand out contents.
+        Raises InvalidError for an external artifact, for another `wanted` store than the recorded one, and with `opens` for a store that does
+        not hand out contents.
         """
         if row.external:
             raise errors.InvalidError(f"{row.address} is external: no store of FuseML holds its contents, which are at {row.location}")
@@ -87,8 +88,18 @@ class ProjectStores:
         if recorded is None and wanted is None:
             return self._default(row.kind, {"open"} if opens else set())
         binding = self._resolve(recorded or wanted or selector.Selector())
+        if recorded and wanted:
+            self._expect_same(row, binding, self._resolve(wanted))
         self._check(binding, row.kind, {"open"} if opens else set())
         return binding
+
+    @staticmethod
+    def _expect_same(row: artifacts.Artifact, holder: selector.Binding, wanted: selector.Binding) -> None:
+        held, asked = (f"{binding.extension_id}/{binding.service_id}" for binding in (holder, wanted))
+        if held != asked:
+            raise errors.InvalidError(
+                f"{row.address} is in the store {held}, not in {asked}, and no copy is made; leave out `store`, or push a copy to {asked}"
+            )
 
     def _resolve(self, wanted: selector.Selector) -> selector.Binding:
         is_named = wanted.extension_id or wanted.service_resource or wanted.service_category

@@ -88,7 +88,7 @@ def lint(
     findings = [Finding("warning", document.render_path(path), message, *(locate(path) or (None, None))) for path, message in warnings]
     findings += [
         Finding("note", document.render_path(path), message, *(locate(path) or (None, None)))
-        for path, message in (*_served(workflow), *_parameters(workflow), *resource_lint.devices(workflow))
+        for path, message in (*_served(workflow), *_parameters(workflow), *resource_lint.devices(workflow), *_moving_artifacts(workflow))
     ]
     return sorted(findings, key=lambda finding: (finding.line or 0, finding.column or 0))
 
@@ -266,18 +266,34 @@ def _equal_combinations(workflow: workflows.Workflow) -> Iterator[Warning]:
 
 def _never_reused(workflow: workflows.Workflow) -> Iterator[Warning]:
     """Steps with a cache without effect: only a step without approval, all of whose dependencies are reused, can be reused."""
-    executed = {step.name for step in workflow.steps if step.approval or not step.cache}
+    executed = {step.name for step in workflow.steps if step.approval or not step.cache or _is_anonymous(step)}
     for index, (step, scope) in enumerate(references.scopes(workflow)):
         if not step.cache:
             continue
         if step.approval:
             yield ("steps", index, "cache"), "the step requires an approval in every run, so it is never reused"
             continue
+        if _is_anonymous(step):
+            yield ("steps", index, "cache"), "the step makes an anonymous artifact, which is for its own run, so it is never reused"
+            continue
         nodes = (node for use in references.texts(step) for node in expression.parse(use.text, scope.knows))
         read = [node.step for node in nodes if isinstance(node, expression.OutputReference)]
         dependency = next((name for name in (*step.needs, *read) if name in executed), None)
         if dependency is not None:
             yield ("steps", index, "cache"), f"the step waits for {dependency!r}, which every run executes, so it is never reused"
+
+
+def _is_anonymous(step: workflows.Step) -> bool:
+    return any(output.artifact and output.artifact.anonymous for output in step.outputs)
+
+
+def _moving_artifacts(workflow: workflows.Workflow) -> Iterator[Warning]:
+    """Addresses that name another version later."""
+    for index, step in enumerate(workflow.steps):
+        for number, item in enumerate(step.inputs):
+            if item.artifact and not expression.may_refer(item.artifact.address) and "@" in item.artifact.address.rpartition("/")[2]:
+                place: document.Path = ("steps", index, "inputs", number, "artifact", "address")
+                yield place, f"each run takes the version that {item.artifact.address} names when it is planned; the plan shows both"
 
 
 def _unasked(workflow: workflows.Workflow) -> Iterator[Warning]:

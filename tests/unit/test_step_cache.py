@@ -118,10 +118,12 @@ OTHER_STORE = STORE.model_copy(update={"extension": "other"})
 FULL = plans.StepPlan(
     name="fit",
     image=plans.text("builder:1"),
+    runnable="runnable://p/fit/1.0.0",
     command=(plans.text("python"), plans.text("fit.py")),
     args=(plans.text("--fast"),),
     script=plans.text("run"),
     variables=(plans.Variable(name="FUSEML_ALPHA", value=plans.text("1")),),
+    files=(plans.File(name="config", variable="FUSEML_CONFIG", text="depth: 3"),),
     checkouts=(
         plans.Checkout(
             name="code",

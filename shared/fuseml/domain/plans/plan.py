@@ -74,6 +74,14 @@ class Submodule:
     commit: str
 
 
+class File(document.Model):
+    """A file of the step with a text that is known before the run. `variable` holds its path, which the engine chooses."""
+
+    name: str
+    variable: str
+    text: str
+
+
 class ImageBuild(document.Model):
     """An image to build: its name and the Dockerfile inside the codeset."""
 
@@ -141,14 +149,19 @@ class Combination(document.Model):
 
 
 class StepPlan(document.Model):
-    """One step. `needs` holds every step that must succeed before it, named or implied by a value. Times are in seconds."""
+    """One step. `needs` holds every step that must succeed before it, named or implied by a value. Times are in seconds.
+
+    `runnable` is the address of the runnable that the step runs; empty for an image.
+    """
 
     name: str
     image: Value
+    runnable: str = ""
     command: tuple[Value, ...] = ()
     args: tuple[Value, ...] = ()
     script: Value = ()
     variables: tuple[Variable, ...] = ()
+    files: tuple[File, ...] = ()
     checkouts: tuple[Checkout, ...] = ()
     fetches: tuple[Fetch, ...] = ()
     outputs: tuple[Output, ...] = ()

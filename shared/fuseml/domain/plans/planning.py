@@ -201,10 +201,12 @@ class _StepPlanner:
         return plans.StepPlan(
             name=self._name,
             image=self._value(step.image),
+            runnable=step.runnable,
             command=tuple(self._value(text) for text in step.command),
             args=tuple(self._value(text) for text in step.args),
             script=self._value(step.script),
             variables=tuple(plans.Variable(name=name, value=value) for name, value in self._variables(checkouts, own).items()),
+            files=tuple(self._files()),
             checkouts=checkouts,
             fetches=tuple(part for part, _ in fetched),
             outputs=(*map(self._output, step.outputs), *(plans.Output(name=name) for name in self._run.places.uris(step.name))),
@@ -264,6 +266,11 @@ class _StepPlanner:
         image = output.image and plans.ImageBuild(name=self._value(output.image.name), dockerfile=self._value(output.image.dockerfile))
         return plans.Output(name=output.name, image=image)
 
+    def _files(self) -> Iterator[plans.File]:
+        for item in self._step.inputs:
+            if item.file and item.value is not None:
+                yield plans.File(name=item.name, variable=references.variable(item.name), text=self._fixed(item.value))
+
     def _approval(self, approval: workflows.Approval) -> plans.Approval:
         conditions = tuple(self._condition(when) for when in approval.when)
         return plans.Approval(message=self._value(approval.message), when=conditions, expires=approval.expires)
@@ -293,7 +300,9 @@ class _StepPlanner:
     def _variables(self, checkouts: Sequence[plans.Checkout], artifacts: Mapping[str, plans.Value]) -> dict[str, plans.Value]:
         """The step's environment. A later source overrides an earlier one (infra/platform-facts.md 6.4); the first one gives the position."""
         step = self._step
-        variables = {references.variable(item.name): self._value(item.value) for item in step.inputs if item.value is not None}
+        variables = {
+            references.variable(item.name): self._value(item.value) for item in step.inputs if item.value is not None and not item.file
+        }
         variables |= artifacts
         written = [output.name for output in step.outputs if not output.image and not output.artifact]
         if written:

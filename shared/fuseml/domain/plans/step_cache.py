@@ -57,7 +57,7 @@ NOT_IN_KEY: Mapping[str, str] = {
 
 _PER_RUN = frozenset({plans.RUN_VARIABLE, plans.COMMIT_VARIABLE})
 # Fields whose entries get a name of their own, for people.
-_NAMED_APART = frozenset({"variables", "checkouts", "cache"})
+_NAMED_APART = frozenset({"variables", "files", "checkouts", "cache", "runnable"})
 _MAX_NAMED = 5
 
 
@@ -98,6 +98,10 @@ def fingerprint(plan: plans.Plan, step: plans.StepPlan, outputs: Outputs) -> Fin
         return None
     entries = {name: _settled(value, outputs, name) for name, value in _counted(step) if name not in _NAMED_APART}
     entries |= {f"variable {item.name}": _text(item.value, outputs) for item in step.variables if item.name not in _PER_RUN}
+    entries |= {f"file {item.name}": [item.variable, item.text] for item in step.files}
+    if step.runnable:
+        # The author of a runnable makes a version for a change that its image does not show.
+        entries["runnable"] = step.runnable
     for index, checkout in enumerate(step.checkouts):
         others = [value for name, value in _counted(checkout, "checkouts") if name != "path"]
         entries[f"content of {_watched(step, checkout)}"] = [index, watched[checkout.path], *others]

@@ -103,6 +103,7 @@ class StepInput(document.Model):
     value: Scalar | None = None
     codeset: CodesetMount | None = None
     artifact: ArtifactInput | None = None
+    file: Annotated[bool, pydantic.Field(description="The value is the content of a file, whose path is in FUSEML_<NAME>.")] = False
 
 
 class ImageBuild(document.Model):
@@ -178,10 +179,19 @@ Caching = Annotated[
 
 
 class Step(document.Model):
-    """A container to run. It waits for the steps whose outputs it uses and for those in `needs`; independent steps run in parallel."""
+    """A container to run, of an image or of a runnable. It waits for the steps whose outputs it uses and for those in `needs`; independent steps
+    run in parallel.
+
+    A runnable gives the step its image, command, outputs, selectors and resources (`domain.runnables.steps`).
+    """
+
+    model_config = pydantic.ConfigDict(json_schema_extra={"anyOf": [{"required": ["image"]}, {"required": ["runnable"]}]})
 
     name: document.Text
-    image: document.Text
+    image: document.Text = ""
+    runnable: Annotated[
+        document.Text, pydantic.Field(description="A runnable instead of an image, by name or with a constraint: trainer, trainer@^1.2.")
+    ] = ""
     inputs: Items[StepInput] = []
     outputs: Items[StepOutput] = []
     extensions: Items[ExtensionRequirement] = []
@@ -199,8 +209,16 @@ class Step(document.Model):
     ] = ""
     approval: Approval | None = None
     cache: Annotated[
-        Caching, pydantic.Field(description="Reuse the outputs of the last run with the same image, inputs, content and bindings.")
-    ] = False
+        Caching | None,
+        pydantic.Field(
+            description="Reuse the outputs of the last run with the same image, inputs, content and bindings. Default: as the runnable watches."
+        ),
+    ] = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its runnable is not put in yet, so that its outputs are not known."""
+        return bool(self.runnable) and not self.image
 
     @property
     def mounts(self) -> list[CodesetMount]:

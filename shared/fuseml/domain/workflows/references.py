@@ -33,7 +33,7 @@ def texts(step: Step) -> Iterator[Use]:
     yield Use(("image",), step.image, "plain")
     for index, item in enumerate(step.inputs):
         if item.value is not None:
-            yield Use(("inputs", index, "value"), item.value, "value")
+            yield Use(("inputs", index, "value"), item.value, "fixed" if item.file else "value")
         if item.codeset:
             yield Use(("inputs", index, "codeset", "path"), item.codeset.path, "fixed")
             yield Use(("inputs", index, "codeset", "folder"), item.codeset.folder, "fixed")
@@ -74,7 +74,10 @@ def _conditions(path: document.Path, conditions: Sequence[When]) -> Iterator[Use
 def scopes(workflow: Workflow) -> Iterator[tuple[Step, expression.Scope]]:
     """Each step with the names that its texts may refer to."""
     inputs = {item.name: item.is_codeset for item in workflow.inputs}
-    outputs = {step.name: [output.name for output in step.outputs] for step in workflow.steps}
+    # References to the outputs of a runnable that is not put in yet cannot be checked.
+    outputs = {
+        step.name: [*(output.name for output in step.outputs), *([expression.HOLE] if step.is_open else [])] for step in workflow.steps
+    }
     for step in workflow.steps:
         if step.matrix and step.matrix.best:
             outputs[step.name].append(matrix.BEST)

@@ -15,6 +15,7 @@ from fuseml.domain import errors
 from fuseml.domain.artifacts import conditions, subscription
 from fuseml.domain.documents import document, expression
 from fuseml.domain.labels import AUXILIARY_PREFIX
+from fuseml.domain.registry import constraint
 from fuseml.domain.workflows import artifact_rules, matrix_rules, parameters, references, resources, schedule, triggers
 from fuseml.domain.workflows.models import PARAMETERS, CodesetMount, Deploy, On, Step, Workflow
 
@@ -30,6 +31,8 @@ _OUTPUT_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,98}[A-Za-z0-9])?")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
 _OUTPUT_RULE = "letters, digits, '-' and '_', at most 100, beginning and ending with a letter or digit"
 _IDENTIFIER_RULE = "letters, digits, '-' and '_', at most 100, not beginning with '-'"
+
+_RUNNABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}(?:@.+)?")
 
 _NEWLINE = "\n"
 _SELECTOR_FIELDS = ("extension_id", "service_id", "product", "zone", "service_resource", "service_category")
@@ -205,8 +208,7 @@ def _check_step(step: Step, path: document.Path, inputs: Mapping[str, bool], rep
     pending = frozenset(amount for amount in amounts if expression.holds_expression(amount))
     for (kind, resource), message in resources.faults(step.resources.requests, step.resources.limits, pending):
         report.add((*path, "resources", kind, resource), message)
-    if not step.image.strip():
-        report.add((*path, "image"), "a step needs an image")
+    _check_program(step, path, report)
     if step.script and step.command:
         report.add((*path, "script"), "a step runs a script or a command, not both")
     _check_cache(step, path, report)
@@ -214,8 +216,23 @@ def _check_step(step: Step, path: document.Path, inputs: Mapping[str, bool], rep
         report.add((*path, *place), message)
 
 
+def _check_program(step: Step, path: document.Path, report: _Report) -> None:
+    """The image or the runnable of the step."""
+    if not step.runnable.strip():
+        if not step.image.strip():
+            report.add((*path, "image"), "a step needs an image, or a runnable")
+    elif step.image:
+        report.add((*path, "runnable"), "a step has an image or a runnable, not both")
+    elif not _RUNNABLE.fullmatch(step.runnable):
+        report.add(
+            (*path, "runnable"), f"{step.runnable[:100]!r} is not a runnable; write its name, or with a constraint: trainer, trainer@^1.2"
+        )
+    elif "@" in step.runnable:
+        report.check((*path, "runnable"), constraint.parse, step.runnable.partition("@")[2])
+
+
 def _check_cache(step: Step, path: document.Path, report: _Report) -> None:
-    if isinstance(step.cache, bool):
+    if step.cache is None or isinstance(step.cache, bool):
         return
     if not step.watched:
         report.add((*path, "cache", "paths"), "list the relevant files, or write `cache: true` for all files")
@@ -234,6 +251,8 @@ def _check_inputs(step: Step, path: document.Path, inputs: Mapping[str, bool], r
             report.add(place, "an input is a value, a codeset or an artifact, and only one of them")
         elif not any(given):
             report.add(place, 'an input needs a value (value: "" for an empty one), a codeset or an artifact')
+        elif item.file and item.value is None:
+            report.add((*place, "file"), "only a value is the content of a file")
         elif item.codeset:
             _check_mount(item.codeset, (*place, "codeset"), inputs, report)
             mounted = item.codeset.path.rstrip("/")

@@ -20,7 +20,9 @@ from fuseml.engines.local.devices import OfContainer
 
 CONTAINER_RESULTS = "/tekton/results"
 _CONTAINER_SCRIPT = "/tekton/scripts/script"
+_CONTAINER_FILES = "/fuseml-files"
 _VARIABLES = "variables"
+_FILES = "files"
 # The variables that container programs, and the libraries and helpers that they load, read themselves.
 _OF_RUNTIMES = frozenset(
     {
@@ -102,7 +104,7 @@ def native(
     work, home, temporary = step_folder / "work", step_folder / "work" / "home", folder.temporary(step.name)
     for path in (home, temporary, *implementation.writes):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    read = list(implementation.reads)
+    read = [*implementation.reads, *_write_files(step_folder, step)]
     if values.script:
         script = _write_script(step_folder, values.script)
         command = [*_interpreter(values.script), str(script), *values.args]
@@ -124,6 +126,7 @@ def native(
         **resources.thread_variables(step.resources.limits),
         **values.variables,
         **_paths_of_inputs(step, values, folder),
+        **{item.variable: str(step_folder / _FILES / item.name) for item in step.files},
         # After the step's own: another step may hold the device that they name.
         **devices,
         "FUSEML_ENV_RESULTS": str(step_folder / "results"),
@@ -187,7 +190,10 @@ def container(
         options += ["--memory", str(int(quantity(limits["memory"])))]
     options += devices.options
     inherited = {name: host[name] for name in passed if name not in devices.withheld}
-    variables = {**inherited, **values.variables, **devices.variables, "FUSEML_ENV_RESULTS": CONTAINER_RESULTS}
+    files = {item.variable: f"{_CONTAINER_FILES}/{item.name}" for item in step.files}
+    if _write_files(step_folder, step):
+        options += ["--volume", f"{step_folder / _FILES}:{_CONTAINER_FILES}:ro"]
+    variables = {**inherited, **values.variables, **files, **devices.variables, "FUSEML_ENV_RESULTS": CONTAINER_RESULTS}
     own = {name: value for name, value in variables.items() if _is_of_runtimes(name) and host.get(name) != value}
     for variable in variables:
         if variable not in own:
@@ -233,6 +239,18 @@ def _write_script(step_folder: Path, script: str) -> Path:
     with step_files.create(path, 0o644) as file:
         file.write(script.encode())
     return path
+
+
+def _write_files(step_folder: Path, step: plans.StepPlan) -> list[Path]:
+    folder = step_folder / _FILES
+    if step.files:
+        # Whatever the umask: a container may read them as another user.
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+    for item in step.files:
+        with step_files.create(folder / item.name, 0o644) as file:
+            file.write(item.text.encode())
+    return [folder] if step.files else []
 
 
 def _interpreter(script: str) -> list[str]:

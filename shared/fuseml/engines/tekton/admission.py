@@ -84,6 +84,8 @@ def _check_contract(step: plans.StepPlan, where: str) -> None:
             f"{where} cannot write the output {written[0]!r}: with a dockerfile, it only builds the image {built[0]!r} and runs no program; "
             f"write the output in another step"
         )
+    if step.files and any(output.image is not None for output in step.outputs):
+        raise errors.PermanentError(f"{where} builds an image, and so it gets no files; give the input as a value without `file`")
     if step.script and any(output.image is not None and not output.image.dockerfile for output in step.outputs):
         raise errors.PermanentError(f"{where}: a script cannot select the Dockerfile of an image; set dockerfile under the output's image")
 

@@ -17,6 +17,7 @@ DIGEST_SUFFIX = "-digest"
 """Suffix of the result with the digest of an image output."""
 
 _SCRIPT_FOLDER = "/fuseml"
+_FILES_FOLDER = "/fuseml-files"
 _BUILD_FOLDER = "/fuseml-build"
 _SECRETS_FOLDER = "/fuseml-secrets"
 _CLONE_RETRIES = 2
@@ -209,12 +210,18 @@ def _run(
     writer = values.Writer(bundle, parameters, _variables(step, settings))
     container = _container(step, writer, "run", settings)
     volumes: list[Object] = []
+    mounts: list[Object] = []
+    if step.files:
+        # Tekton does not substitute variables there.
+        items = [{"key": bundle.file(task, item.name, item.text), "path": item.name} for item in step.files]
+        volumes = [{"name": "files", "secret": {"secretName": bundle.name, "items": items}}]
+        mounts = [{"name": "files", "mountPath": _FILES_FOLDER, "readOnly": True}]
     if step.script and values.needs_mount(step.script):
         text = writer.plain(step.script)
         key = bundle.script(task, text if text.startswith("#!") else f"#!/bin/sh\nset -e\n{text}")
         items = [{"key": key, "path": "script", "mode": 0o555}]
-        volumes = [{"name": "script", "secret": {"secretName": bundle.name, "items": items}}]
-        container["volumeMounts"] = [{"name": "script", "mountPath": _SCRIPT_FOLDER, "readOnly": True}]
+        volumes.append({"name": "script", "secret": {"secretName": bundle.name, "items": items}})
+        mounts.append({"name": "script", "mountPath": _SCRIPT_FOLDER, "readOnly": True})
         container["command"] = [f"{_SCRIPT_FOLDER}/script"]
     elif step.script:
         container["script"] = writer.plain(step.script)
@@ -222,6 +229,7 @@ def _run(
         container["command"] = [writer.argument(value) for value in _command(step)]
     if step.args:
         container["args"] = [writer.argument(value) for value in step.args]
+    container |= {"volumeMounts": mounts} if mounts else {}
     container["env"] = writer.environment()
     return [container | {"computeResources": amounts.of_step(step, settings)}], volumes
 
@@ -319,4 +327,9 @@ def _variables(step: plans.StepPlan, settings: settings.Settings) -> dict[str, p
         "USER": plans.text(_USER),
         **{name: plans.text(value) for name, value in settings.variables.items()},
     }
-    return {**installed, **{variable.name: variable.value for variable in step.variables}, "FUSEML_ENV_RESULTS": plans.text(RESULTS)}
+    return {
+        **installed,
+        **{variable.name: variable.value for variable in step.variables},
+        **{item.variable: plans.text(f"{_FILES_FOLDER}/{item.name}") for item in step.files},
+        "FUSEML_ENV_RESULTS": plans.text(RESULTS),
+    }

@@ -100,6 +100,12 @@ class SecretBundle:
         self.contents[key] = script
         return key
 
+    def file(self, task: str, name: str, text: str) -> str:
+        """Add a file of a task; returns its key."""
+        key = f"file.{task}.{name}"
+        self.contents[key] = text
+        return key
+
     def reference(self, key: str) -> Object:
         """The source of an environment variable with the value of a key."""
         return {"secretKeyRef": {"name": self.name, "key": key}}

@@ -1,0 +1,191 @@
+"""The built-in steps as runnables. They belong to every project, and their version is that of FuseML."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import fuseml
+from fuseml.domain.artifact import Address
+from fuseml.domain.runnables.descriptor import Runnable
+
+PROJECT = "fuseml"
+"""The project in the addresses of built-in runnables."""
+
+_CODESET = {"name": "codeset", "type": "codeset", "description": "the code"}
+_OPTIONAL_CODESET = {**_CODESET, "optional": True}
+_MODEL = {"name": "model", "type": "model", "accepts": {"format": "mlflow"}, "description": "the model: an address, or a URI of MLflow"}
+_TRACKING = {"name": "mlflow-tracking", "product": "mlflow", "service_resource": "mlflow-tracking"}
+_STORE = {"name": "model-store", "product": "mlflow", "service_category": "model-store"}
+_SERVING = {"name": "prediction-serving", "service_category": "prediction-serving"}
+_FORMATS = ("csv", "jsonl", "parquet")
+
+
+def _optional(name: str, description: str, **fields: object) -> dict[str, object]:
+    return {"name": name, "description": description, "optional": True, **fields}
+
+
+def _rows(name: str, description: str) -> dict[str, object]:
+    return _optional(name, description, type="integer", minimum=1)
+
+
+_DOCUMENTS: Sequence[Mapping[str, Any]] = (
+    {
+        "name": "builder",
+        "kind": "builder",
+        "description": "Builds the environment that the codeset's dependency file describes. Its output `runnables` registers the trainer and "
+        "the predictor of an MLflow project.",
+        "image": "ghcr.io/fuseml/mlflow-builder:v1",
+        "inputs": [
+            _CODESET,
+            _optional("dependencies", "the file that describes the environment; by default the builder finds it"),
+            _optional("extras", "extras of the project, separated by commas"),
+            _optional("groups", "groups of dependencies, separated by commas"),
+            _optional("entrypoint", "the program of the training: an entry point, a file or a command"),
+            _optional("accelerator", "the accelerator that packages are chosen for: cpu, or a version of CUDA or ROCm"),
+            _optional("index-url", "a package index; none for none"),
+            _optional("find-links", "a folder or page of wheels"),
+        ],
+        "outputs": [
+            {"name": "image", "description": "the environment, as the image of a trainer"},
+            {"name": "runnables", "description": "the runnables that FuseML registers", "optional": True},
+        ],
+    },
+    {
+        "name": "trainer",
+        "kind": "trainer",
+        "description": "Runs the training of the codeset in the environment that a builder has built, and outputs the model that it logged.",
+        "image": "{{ inputs.image }}",
+        "inputs": [
+            _CODESET,
+            {"name": "image", "description": "the environment: the output `image` of a builder"},
+            _optional("entrypoint", "an entry point, a file or a command; by default the trainer finds it"),
+            _optional("parameters", "parameters of the training, name=value name=value"),
+            _optional("model", "the name of the model among those that the training logs, or none"),
+            _optional("metric", "the metric that chooses among them: max:r2"),
+            _optional("data", "DVC files to fetch, or pull for all"),
+            _optional("mlflow-experiment", "the experiment of MLflow"),
+        ],
+        "outputs": [
+            {"name": "model", "type": "model", "gives": {"format": "mlflow"}},
+            {"name": "metrics", "description": "a JSON object"},
+            {"name": "mlflow-run", "optional": True},
+            {"name": "model-version", "optional": True},
+            {"name": "artifacts", "description": "the URI of the run's artifacts", "optional": True},
+        ],
+        "extensions": [_TRACKING, _STORE],
+    },
+    {
+        "name": "predictor",
+        "kind": "predictor",
+        "description": "Serves a model as an application, and waits until it is ready. A new model replaces the old one.",
+        "image": "ghcr.io/fuseml/predictor:v1",
+        "inputs": [
+            _OPTIONAL_CODESET,
+            _MODEL,
+            _optional("app-name", "the name of the application; by default PROJECT-CODESET-WORKFLOW"),
+            _optional("runtime", "the environment of the model: the output `image` of a builder"),
+            _optional("public", "whether every caller gets predictions", type="boolean"),
+            _optional("follow", "whether the application follows the model's address to later versions", type="boolean"),
+            _rows("batch-size", "rows of concurrent requests that are predicted together"),
+            _optional("batch-wait", "milliseconds that a request waits for others", type="integer", minimum=0, maximum=60000),
+            _optional("timeout", "seconds until the application must be ready", type="number", minimum=0),
+        ],
+        "outputs": [
+            {"name": "prediction-url", "description": "the URL of the prediction service"},
+            {"name": "model-version", "optional": True},
+            {"name": "model-digest", "optional": True},
+        ],
+        "extensions": [_TRACKING, _SERVING],
+    },
+    {
+        "name": "scorer",
+        "kind": "transformer",
+        "description": "Predicts every row of a dataset with a model, and writes the rows with their predictions.",
+        "image": "ghcr.io/fuseml/scorer:v1",
+        "inputs": [
+            _OPTIONAL_CODESET,
+            _MODEL,
+            {"name": "data", "description": "the dataset: a path of the codeset, file://, s3:// or http(s)://"},
+            {"name": "output", "description": "the place of the result: a path of the codeset, file:// or s3://"},
+            _optional("data-format", "the format of the dataset", values=_FORMATS),
+            _optional("output-format", "the format of the result", values=_FORMATS),
+            _optional("columns", "columns of the dataset in the result: all, none, or names separated by commas"),
+            _optional("prediction", "the name of the prediction's column"),
+            _optional("on-error", "the reaction to an invalid row", values=("stop", "skip")),
+            _optional("errors", "the place of the list of skipped rows"),
+            _rows("max-errors", "the most rows to skip"),
+            _rows("chunk-rows", "rows that are predicted at once"),
+            _optional("name", "the name of the result as an artifact"),
+        ],
+        "outputs": [
+            {"name": "dataset", "type": "dataset", "description": "the address of the result"},
+            {"name": "uri", "description": "its place"},
+            {"name": "rows", "type": "integer"},
+            {"name": "digest"},
+            {"name": "skipped", "type": "integer", "optional": True},
+        ],
+        "extensions": [_TRACKING],
+    },
+    {
+        "name": "evaluator",
+        "kind": "validator",
+        "description": "Measures a model on labelled rows, and decides by thresholds, or by the served model, whether it passes.",
+        "image": "ghcr.io/fuseml/evaluator:v1",
+        "inputs": [
+            _OPTIONAL_CODESET,
+            _MODEL,
+            {"name": "data", "description": "labelled rows: a path of the codeset or an address"},
+            {"name": "label", "description": "the column with the true values"},
+            _optional("thresholds", "conditions on metrics: accuracy >= 0.9, log_loss < 0.3"),
+            _optional("compare-with", "the application whose served model the new one is compared with"),
+            _optional("data-format", "the format of the rows", values=_FORMATS),
+            _optional("task", "by default by the thresholds, else by the labels", values=("classification", "regression")),
+            _optional("positive", "the positive class of two"),
+            _optional("compare-metrics", "the compared metrics, separated by commas"),
+            _optional("tolerance", "by how much a metric may be worse than that of the served model", type="number", minimum=0),
+            _optional("on-failure", "fail, or ask by the approval of a later step", values=("fail", "ask")),
+            _rows("chunk-rows", "rows that are predicted at once"),
+            _optional("mlflow-experiment", "the experiment of MLflow"),
+        ],
+        "outputs": [
+            {"name": "passed", "type": "boolean"},
+            {"name": "summary"},
+            {"name": "metrics", "description": "a JSON object", "optional": True},
+            {"name": "compared-with", "optional": True},
+        ],
+        "extensions": [_TRACKING, {"name": "served", "product": "fuseml", "service_resource": "fuseml-serving"}],
+    },
+    {
+        "name": "ranker",
+        "kind": "custom",
+        "description": "Compares the combinations of a matrix, and outputs the outputs of the best one. A matrix with `best` adds it by itself.",
+        "image": "ghcr.io/fuseml/ranker:v1",
+        "inputs": [
+            {"name": "metric", "description": "a metric in the outputs `metrics` of the combinations"},
+            {"name": "goal", "values": ["min", "max"]},
+            {"name": "combinations", "description": "JSON: name -> values by name"},
+            {"name": "outputs", "description": "JSON: the names of their outputs; FUSEML_OUTPUT_C_O in `env` is number O of combination C"},
+        ],
+        "outputs": [{"name": "best", "description": "the name of the best combination"}],
+    },
+)
+
+
+@functools.cache
+def by_name() -> Mapping[str, Runnable]:
+    """The built-in runnables by name."""
+    return {str(item["name"]): Runnable.model_validate({"version": fuseml.__version__, **item}) for item in _DOCUMENTS}
+
+
+def address(runnable: Runnable) -> str:
+    """The address of a built-in runnable."""
+    return str(Address("runnable", PROJECT, runnable.name, runnable.version))
+
+
+def find(address: str) -> Runnable | None:
+    """The built-in runnable at the address; None for any other one."""
+    return next(
+        (runnable for runnable in by_name().values() if str(Address("runnable", PROJECT, runnable.name, runnable.version)) == address), None
+    )

@@ -42,6 +42,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("extensions", ("/extensions",)),
     Function("resolver", ("/resolve",)),
     Function("codesets", ("/projects", "/codesets")),
+    Function("runnables", ("/runnables",)),
     Function("workflows", ("/workflows",)),
     Function("runs", ("/runs", "/workflows/runs")),
     Function("applications", ("/applications",)),

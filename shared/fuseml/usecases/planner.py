@@ -14,10 +14,11 @@ from fuseml.domain import artifact, errors, plans, workflows
 from fuseml.domain.plans import planning, run_inputs
 from fuseml.domain.registry import extension, selector
 from fuseml.domain.registry.resolution import NO_CANDIDATE
+from fuseml.domain.runnables import steps
 from fuseml.domain.workflows import deployment, lint
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import codesets, resolution
-from fuseml.usecases import stores
+from fuseml.usecases import runnables, stores
 
 _TRACKING_CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
@@ -68,28 +69,32 @@ class RunSpec:
 
 
 def deployed(session: sqlmodel.Session, document: workflows.Workflow, project: str, codeset: str, ref: str) -> deployment.Deployment:
-    """The workflow as it runs for a ref of the codeset. Raises InvalidError when no step is left."""
+    """The workflow as it runs for a ref of the codeset, with the runnables of its steps. Raises InvalidError when no step is left."""
+    document = runnables.expanded(session, document, project)
     if not deployment.serving_steps(document):
         return deployment.Deployment(document)
     return deployment.of_ref(document, ref, codesets.default_ref(session, project, codeset))
 
 
 def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, placement: Placement) -> plans.Plan:
-    """The plan of the spec. Raises NotFoundError for its codeset, UnresolvedError with the name of the step, InvalidError for its inputs."""
+    """The plan of the spec. Raises NotFoundError for its codeset, UnresolvedError with the name of the step, InvalidError for its inputs, and
+    for the runnables of its steps.
+    """
+    document = _with_runnables(session, spec)
     versions: dict[str, planning.CodesetVersion] = {}
     if spec.codeset and spec.commit:
         url = codesets.codeset(session, spec.project, spec.codeset).url
         version = planning.CodesetVersion(project=spec.project, codeset=spec.codeset, url=url, ref=spec.ref, commit=spec.commit)
-        versions = dict.fromkeys(run_inputs.codesets(spec.document), version)
+        versions = dict.fromkeys(run_inputs.codesets(document), version)
     return planning.build(
-        spec.document,
+        document,
         revision=spec.revision,
         run_id=run_id,
         run_name=run_name,
         project=spec.project,
         codesets=versions,
         inputs=spec.inputs,
-        bindings=_bindings(session, spec, placement),
+        bindings=_bindings(session, spec, document, placement),
         namespace=placement.namespace,
         stores=stores.ProjectStores(session, _context(spec, placement), placement.zone, placement.facts, placement.opened),
     )
@@ -99,10 +104,19 @@ def _context(spec: RunSpec, placement: Placement) -> selector.Context:
     return selector.Context(project=spec.project, user=spec.user, zone=placement.zone)
 
 
-def _bindings(session: sqlmodel.Session, spec: RunSpec, placement: Placement) -> planning.Bindings:
+def _with_runnables(session: sqlmodel.Session, spec: RunSpec) -> workflows.Workflow:
+    """The document with the runnables of its steps, which fit their inputs. Raises InvalidError."""
+    expansion = runnables.expand(session, spec.document, spec.project)
+    steps.check(expansion)
+    if steps.addresses(expansion.workflow):
+        runnables.check_values(session, expansion.workflow, run_inputs.values(expansion.workflow, spec.inputs))
+    return expansion.workflow
+
+
+def _bindings(session: sqlmodel.Session, spec: RunSpec, document: workflows.Workflow, placement: Placement) -> planning.Bindings:
     context = _context(spec, placement)
     bindings: dict[str, dict[str, selector.Binding]] = {}
-    for step, selectors in planning.selectors(spec.document).items():
+    for step, selectors in planning.selectors(document).items():
         try:
             with metrics.RESOLVE_SECONDS.timed():
                 resolved = resolution.resolve(session, selectors, context, home=placement.zone)

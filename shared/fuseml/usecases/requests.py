@@ -15,7 +15,7 @@ from fuseml.domain.plans import replan, run_inputs
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow, deployment
 from fuseml.store import codesets, runs, workflows
-from fuseml.usecases import planner, step_reuse
+from fuseml.usecases import planner, runnables, step_reuse
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -64,6 +64,7 @@ def _deployed(
     session: sqlmodel.Session, request: events.RunRequested, document: Workflow, project: str, codeset: str | None, ref: str
 ) -> Workflow:
     """The workflow as it runs for the ref; whole for a request of a serving step, and for a run without code."""
+    document = runnables.expanded(session, document, project)
     serving = deployment.serving_steps(document)
     if codeset is None or request.until in serving or request.only in serving:
         return document

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from fuseml.domain import errors
 from fuseml.domain.documents import document, expression
-from fuseml.domain.runnables import matching, values
+from fuseml.domain.runnables import descriptor, matching, values
 from fuseml.domain.runnables.descriptor import Input, Output, Runnable
 from fuseml.domain.workflows import references
 from fuseml.domain.workflows.models import Cache, EnvironmentVariable, Resources, Step, StepInput, StepOutput, Workflow
@@ -87,6 +87,11 @@ class _Use:
         for name in ("command", "args", "script"):
             if getattr(step, name):
                 self._problem((name,), f"the runnable {self.registered} has the {name} of the step")
+        unusable = next(descriptor.problems(runnable), None)
+        if unusable:
+            # Documents of the original's API may hold expressions of its own.
+            self._problem(("runnable",), f"{self.registered} cannot run: {document.render_path(unusable[0])}: {unusable[1]}")
+            return step
         if runnable.build:
             self._problem(
                 ("runnable",), f"{self.registered} is built from {runnable.build.codeset}, and has no image yet: register it with an image"

@@ -1,0 +1,159 @@
+"""Runnables in the store: their registration, the choice of a version, and their use in workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlmodel
+
+from fuseml.domain import artifact, errors, events
+from fuseml.domain.documents import document
+from fuseml.domain.registry import versions
+from fuseml.domain.runnables import builtin, reference, run_values, steps
+from fuseml.domain.runnables.descriptor import Runnable
+from fuseml.domain.workflows import Workflow
+from fuseml.runtime import clock
+from fuseml.store import artifact_names, artifacts, codesets, paging, runnables
+
+FORMAT = "fuseml-runnable"
+"""The format of the artifact of a runnable: its contents are its descriptor."""
+
+
+def register(
+    session: sqlmodel.Session,
+    project: str,
+    runnable: Runnable,
+    *,
+    by: str,
+    original: Mapping[str, Any] | None = None,
+    run: str | None = None,
+    step: str | None = None,
+) -> tuple[runnables.Runnable, list[events.Payload]]:
+    """Register a version. Returns its row and the events to publish; the same content again changes nothing.
+
+    Raises NotFoundError for an unknown project, ConflictError for other content under a version, or for the name of a built-in runnable.
+    """
+    codesets.project(session, project)
+    if runnable.name in builtin.by_name():
+        raise errors.ConflictError(f"{runnable.name!r} is a built-in runnable, which every project has; choose another name")
+    address = artifact.check_new(artifact.Address("runnable", project, runnable.name, runnable.version))
+    stored = runnables.find(session, str(address))
+    if stored is not None:
+        _check_same(str(address), stored.digest, runnable.digest)
+        return stored, []
+    deleted = artifact_names.deletion(session, str(address))
+    known = artifacts.find(session, str(address))
+    for digest in (deleted.digest if deleted else None, known.digest if known else None):
+        _check_same(str(address), digest or runnable.digest, runnable.digest)
+    row = runnables.Runnable(
+        address=str(address),
+        project=project,
+        name=runnable.name,
+        version=runnable.version,
+        version_order=versions.sort_key(runnable.version),
+        kind=runnable.kind,
+        digest=runnable.digest,
+        content=runnable.content,
+        document=runnable.stored(),
+        original=dict(original) if original is not None else None,
+        run=run,
+        step=step,
+        by=by,
+        created=clock.now(),
+    )
+    runnables.add(session, row)
+    described = artifacts.Artifact(
+        address=row.address,
+        kind="runnable",
+        project=project,
+        name=row.name,
+        version=row.version,
+        run=run,
+        step=step,
+        format=FORMAT,
+        digest=row.digest,
+        details={"kind": row.kind, **({"description": runnable.description} if runnable.description else {})},
+        created=row.created,
+    )
+    if not artifacts.record(session, described):
+        return row, []
+    recorded = events.ArtifactRecorded(address=row.address, kind="runnable", project=project, name=row.name, version=row.version, run=run)
+    return row, [recorded]
+
+
+def _check_same(address: str, stored: str, given: str) -> None:
+    if stored != given:
+        raise errors.ConflictError(
+            f"{address} is registered with other content, and versions of runnables are immutable: choose another version",
+            details={"address": address, "different": {"digest": {"stored": stored, "given": given}}},
+        )
+
+
+def find(session: sqlmodel.Session, project: str, wanted: reference.Reference) -> steps.Registered | None:
+    """The highest version of the project's runnable that the reference admits, else the built-in one; None without one."""
+    chosen = reference.choose(wanted, runnables.texts(session, project, wanted.name)) if project else None
+    if chosen is not None:
+        row = runnables.get(session, str(artifact.Address("runnable", project, wanted.name, chosen)))
+        return registered(row)
+    own = builtin.by_name().get(wanted.name)
+    return steps.Registered(builtin.address(own), own) if own and wanted.admits(own.version) else None
+
+
+def registered(row: runnables.Runnable) -> steps.Registered:
+    """The version in a row."""
+    return steps.Registered(row.address, Runnable.model_validate(row.document))
+
+
+def missing(session: sqlmodel.Session, project: str, wanted: reference.Reference) -> str:
+    """The reason for which `find` finds nothing, with the way out."""
+    own = builtin.by_name().get(wanted.name)
+    texts = [*runnables.texts(session, project, wanted.name), *([own.version] if own else [])]
+    if texts:
+        return f"no version of the runnable {wanted.name!r} satisfies {wanted.versions or 'a release'}; it has {', '.join(texts[:10])}"
+    where = f"the project {project!r} has" if project else "there is"
+    return f"{where} no runnable {wanted.name!r}; `fuseml runnable list` shows those that exist"
+
+
+def expand(session: sqlmodel.Session, workflow: Workflow, project: str) -> steps.Expansion:
+    """The workflow with the runnables that the project has for its steps, and the problems, which name those that it does not have."""
+    wanted = steps.unresolved(workflow)
+    if not wanted:
+        return steps.Expansion(workflow)
+    found: dict[str, steps.Registered] = {}
+    problems: list[steps.Problem] = []
+    for index, step in enumerate(workflow.steps):
+        if step.name not in wanted:
+            continue
+        named = reference.parse(wanted[step.name])
+        version = find(session, project, named)
+        if version is not None:
+            found[step.name] = version
+            continue
+        known = [*builtin.by_name(), *_names(session, project)]
+        problems.append((("steps", index, "runnable"), missing(session, project, named), document.nearest(named.name, known)))
+    expansion = steps.expand(workflow, found)
+    return steps.Expansion(expansion.workflow, [*problems, *expansion.problems])
+
+
+def expanded(session: sqlmodel.Session, workflow: Workflow, project: str) -> Workflow:
+    """The workflow with the runnables of its steps; as it is if there are problems, which its plan reports."""
+    expansion = expand(session, workflow, project)
+    return workflow if expansion.problems else expansion.workflow
+
+
+def _names(session: sqlmodel.Session, project: str) -> Iterable[str]:
+    return dict.fromkeys(row.name for row in runnables.page(session, paging.Page(200), project=project).rows) if project else ()
+
+
+def check_values(session: sqlmodel.Session, workflow: Workflow, inputs: Mapping[str, str]) -> None:
+    """Raises InvalidError with each value that is none of its input's type, in a workflow whose runnables are put in."""
+    described = {step: _at(session, address) for step, address in steps.addresses(workflow).items()}
+    problems = run_values.problems(workflow, described, inputs)
+    if problems:
+        raise errors.InvalidError(f"the inputs do not fit: {'; '.join(map(str, problems))}", problems)
+
+
+def _at(session: sqlmodel.Session, address: str) -> Runnable:
+    own = builtin.find(address)
+    return own or Runnable.model_validate(runnables.get(session, address).document)

@@ -62,11 +62,15 @@ def register(deps: Deps, project: str | None, runnable: Runnable, original: Mapp
     with deps.store.write() as session:
         if project is None:
             codesets.ensure_project(session, DEFAULT_PROJECT, clock.now())
-        row, payloads = registry.register(session, project or DEFAULT_PROJECT, runnable, by=by, original=original)
-        enqueued = cloudevents.enqueue(session, *payloads)
+        row, new = registry.register(session, project or DEFAULT_PROJECT, runnable, by=by, original=original)
+        enqueued = cloudevents.enqueue(session, *([_recorded(new)] if new else []))
         view = _view(row)
     cloudevents.relay(deps.store, deps.publisher, enqueued)
     return view
+
+
+def _recorded(row: artifacts.Artifact) -> events.Payload:
+    return events.ArtifactRecorded(address=row.address, kind=row.kind, project=row.project, name=row.name, version=row.version)
 
 
 def _view(row: runnables.Runnable, fits: Sequence[str] = ()) -> View:

@@ -162,7 +162,7 @@ def register(api: http.Api, deps: Deps) -> None:
         """Create a workflow from its document."""
         if query.dry_run:
             return _dry_run(query.project)
-        return _wire(service.create(deps, loading.check(http.read_document())))
+        return _wire(service.create(deps, http.read_document()))
 
     @api.route("GET", "/workflows/schema", returns=dict)
     def get_schema() -> dict[str, object]:
@@ -179,7 +179,7 @@ def register(api: http.Api, deps: Deps) -> None:
         """Change a workflow: creates a new revision, assignments stay."""
         if query.dry_run:
             return _dry_run(query.project, name)
-        return _wire(service.update(deps, name, loading.check(http.read_document())))
+        return _wire(service.update(deps, name, http.read_document()))
 
     @api.route("DELETE", "/workflows/<name>", query=DeleteQuery, status=204, refusals=(409,))
     def delete_workflow(name: str, query: DeleteQuery) -> None:

@@ -16,7 +16,7 @@ from fuseml.domain.documents import document
 from fuseml.domain.workflows import Workflow, lint, loading
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import codesets, paging, runs, workflows
-from fuseml.usecases import planner, requests
+from fuseml.usecases import planner, requests, runnables
 
 
 def page(deps: Deps, limit: int, cursor: str | None, name: str | None) -> paging.Slice[workflows.WorkflowRevision]:
@@ -52,9 +52,11 @@ def diff(deps: Deps, name: str, before: int | None, after: int | None) -> str:
     return "".join(difflib.unified_diff(old, new, *labels, older.created, newer.created))
 
 
-def create(deps: Deps, workflow: Workflow) -> workflows.WorkflowRevision:
-    """Store a new workflow. Raises ConflictError when the name is taken."""
+def create(deps: Deps, parsed: document.Parsed) -> workflows.WorkflowRevision:
+    """Store a new workflow. Raises InvalidError for a wrong document, ConflictError when the name is taken."""
+    workflow = loading.check(parsed)
     with deps.store.write() as session:
+        runnables.check(session, workflow, "", parsed.position)
         row = workflows.add(session, workflow.name, to_document(workflow), clock.now())
         enqueued = cloudevents.enqueue(session, events.WorkflowUpdated(workflow=workflow.name, revision=row.revision))
     cloudevents.relay(deps.store, deps.publisher, enqueued)
@@ -97,10 +99,12 @@ def _placement(deps: Deps) -> planner.Placement:
     return planner.Placement(deps.zone, deps.namespace, deps.tracking_url, artifactstores.facts)
 
 
-def update(deps: Deps, name: str, workflow: Workflow) -> workflows.WorkflowRevision:
-    """Raises NotFoundError, InvalidError when the document has another name."""
+def update(deps: Deps, name: str, parsed: document.Parsed) -> workflows.WorkflowRevision:
+    """Raises NotFoundError, InvalidError for a wrong document, and when it has another name."""
+    workflow = loading.check(parsed)
     _check_name(workflow, name)
     with deps.store.write() as session:
+        runnables.check(session, workflow, "", parsed.position)
         before = workflows.workflow(session, name).revision
         row = workflows.revise(session, name, to_document(workflow), clock.now())
         changes = [events.WorkflowUpdated(workflow=name, revision=row.revision)] if row.revision != before else []
@@ -131,6 +135,9 @@ def assign(deps: Deps, name: str, pattern: str) -> None:
         kind, _, rest = pattern.partition("://")
         if kind == "code" and "*" not in rest:
             codesets.codeset(session, *rest.split("/", 1))
+        revision = workflows.revision(session, name)
+        project = rest.partition("/")[0]
+        runnables.check(session, Workflow.model_validate(revision.document), "" if "*" in project else project, lambda _: None)
         row = workflows.assign(session, uuid.uuid4().hex, name, pattern, clock.now())
         changes = [events.WorkflowAssigned(workflow=name, pattern=pattern, assignment=row.id)] if row is not None else []
         enqueued = cloudevents.enqueue(session, *changes)

@@ -152,7 +152,11 @@ def test_the_answers_have_every_field_of_the_published_document(small: Runnables
         *("id", "created", "kind", "description", "author", "source", "container", "input", "output"),
         *("defaultInputPath", "defaultOutputPath", "labels"),
     }
-    for document in (small.register("fit"), small.call("GET", "/runnables/trainer"), small.call("POST", "/runnables", ORIGINAL, status=201)):
+    for document in (
+        small.register("fit"),
+        small.call("GET", "/runnables/trainer"),
+        small.call("POST", "/runnables", ORIGINAL, status=201),
+    ):
         assert published <= document.keys()
         assert document["container"]["image"]
 
@@ -230,7 +234,9 @@ def models(api: Runnables) -> Runnables:
         )
         artifacts.record(session, dataset)
     api.register("check", inputs=[MODEL, {"name": "old", "type": "model", "accepts": {"framework": "scikit-learn<1.4"}, "optional": True}])
-    api.register("load", inputs=[{"name": "rows", "type": "dataset"}], outputs=[{"name": "model", "type": "model", "gives": {"format": "onnx"}}])
+    api.register(
+        "load", inputs=[{"name": "rows", "type": "dataset"}], outputs=[{"name": "model", "type": "model", "gives": {"format": "onnx"}}]
+    )
     return api
 
 
@@ -240,7 +246,7 @@ def test_the_runnables_that_consume_an_artifact_are_found_with_the_inputs(models
     found = models.call("GET", "/runnables?consumes=model://demo/wine/1")
     assert {item["name"]: item["fits"] for item in found} == {
         "check": ["old"],
-        **dict.fromkeys(("predictor", "scorer", "evaluator"), ["model"]),
+        **{name: ["model"] for name in ("predictor", "scorer", "evaluator")},
     }
     assert models.listed(consumes="dataset://demo/rows/1") == ["runnable://demo/load/1.0.0"]
     models.call("GET", "/runnables?consumes=model://demo/wine/9", status=404)

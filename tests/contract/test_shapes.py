@@ -13,7 +13,7 @@ import typer
 from functions.artifacts import wire as artifacts_wire
 from functions.runs import routes as runs_routes
 from fuseml.cli import main
-from fuseml.client import event_shapes, registry_shapes, shapes, store_shapes
+from fuseml.client import event_shapes, registry_shapes, runnable_shapes, shapes, store_shapes
 from infra import schema
 
 RESPONSES: Mapping[str, Any] = {
@@ -43,6 +43,11 @@ RESPONSES: Mapping[str, Any] = {
     "PUT /applications/{name}/traffic": shapes.Application,
     "PUT /applications/{name}/visibility": shapes.Application,
     "POST /applications/{name}/rollback": shapes.Application,
+    "GET /runnables": list[runnable_shapes.Runnable],
+    "POST /runnables": runnable_shapes.Runnable,
+    "GET /runnables/{id}": runnable_shapes.Runnable,
+    "GET /runnables/{id}/versions": list[runnable_shapes.Runnable],
+    "GET /runnables/{id}/matches": list[runnable_shapes.Match],
     "GET /artifacts": list[shapes.Artifact],
     "POST /artifacts": shapes.Artifact,
     "GET /artifacts/{kind}/{project}/{name}": shapes.Artifact,

@@ -13,6 +13,7 @@ from fuseml.client import (
     predictions,
     projects,
     resolve,
+    runnables,
     runs,
     shapes,
     transport,
@@ -31,6 +32,7 @@ class Client:
         self.projects = projects.Projects(self._transport)
         self.codesets = codesets.Codesets(self._transport)
         self.workflows = workflows.Workflows(self._transport)
+        self.runnables = runnables.Runnables(self._transport)
         self.runs = runs.Runs(self._transport)
         self.applications = applications.Applications(self._transport)
         self.artifacts = artifacts.Artifacts(self._transport)

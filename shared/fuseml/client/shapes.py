@@ -71,7 +71,8 @@ class Step(TypedDict, total=False):
     """A step of a workflow's document; the JSON Schema of workflow documents describes the nested parts."""
 
     name: Required[str]
-    image: Required[str]
+    image: str
+    runnable: str
     inputs: list[dict[str, object]]
     outputs: list[dict[str, object]]
     extensions: list[dict[str, object]]
@@ -86,7 +87,7 @@ class Step(TypedDict, total=False):
     args: list[str | float | bool]
     script: str
     approval: dict[str, object] | None
-    cache: bool | dict[str, object]
+    cache: bool | dict[str, object] | None
 
 
 class Workflow(TypedDict, total=False):

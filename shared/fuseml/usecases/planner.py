@@ -129,7 +129,8 @@ def _bindings(session: sqlmodel.Session, spec: RunSpec, document: workflows.Work
 def findings(
     session: sqlmodel.Session, workflow: workflows.Workflow, project: str, placement: Placement, locate: lint.Locate
 ) -> list[lint.Finding]:
-    """The lint of a workflow, with its selectors resolved for the project against the present registry."""
+    """The lint of a workflow, with its selectors resolved for the project against the present registry, and the runnables of its steps put in."""
+    found, workflow = _faults(session, workflow, project, locate)
     context = selector.Context(project=project, zone=placement.zone)
     bindings: dict[str, dict[str, selector.Binding]] = {}
     unresolved: list[lint.Unresolved] = []
@@ -137,7 +138,20 @@ def findings(
         resolved = resolution.attempt(session, selectors, context, home=placement.zone)
         bindings[step] = {binding.name: placement.opened(binding) for binding in resolved.bindings}
         unresolved += [lint.Unresolved(step, name, reason) for name, reason in _reasons(resolved)]
-    return lint.lint(workflow, bindings, unresolved, locate=locate)
+    return [*found, *lint.lint(workflow, bindings, unresolved, locate=locate)]
+
+
+def _faults(
+    session: sqlmodel.Session, workflow: workflows.Workflow, project: str, locate: lint.Locate
+) -> tuple[list[lint.Finding], workflows.Workflow]:
+    """The faults of the steps that name a runnable, and the workflow with the runnables that fit."""
+    expansion = runnables.expand(session, workflow, project)
+    found: list[lint.Finding] = []
+    for fault in runnables.faults(expansion, locate):
+        # Without a project, a runnable may be that of any project.
+        is_open = not project and fault.path.endswith(".runnable")
+        found.append(lint.Finding("note" if is_open else "error", fault.path, fault.message, fault.line, fault.column, fault.suggestion))
+    return found, expansion.workflow
 
 
 def _reasons(resolved: selector.Resolution) -> Iterator[tuple[str, str]]:

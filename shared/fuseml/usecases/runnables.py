@@ -7,12 +7,12 @@ from typing import Any
 
 import sqlmodel
 
-from fuseml.domain import artifact, errors, events
+from fuseml.domain import artifact, errors
 from fuseml.domain.documents import document
 from fuseml.domain.registry import versions
 from fuseml.domain.runnables import builtin, reference, run_values, steps
 from fuseml.domain.runnables.descriptor import Runnable
-from fuseml.domain.workflows import Workflow
+from fuseml.domain.workflows import Workflow, rules
 from fuseml.runtime import clock
 from fuseml.store import artifact_names, artifacts, codesets, paging, runnables
 
@@ -29,8 +29,8 @@ def register(
     original: Mapping[str, Any] | None = None,
     run: str | None = None,
     step: str | None = None,
-) -> tuple[runnables.Runnable, list[events.Payload]]:
-    """Register a version. Returns its row and the events to publish; the same content again changes nothing.
+) -> tuple[runnables.Runnable, artifacts.Artifact | None]:
+    """Register a version. Returns its row, and its artifact if that is new; the same content again changes nothing.
 
     Raises NotFoundError for an unknown project, ConflictError for other content under a version, or for the name of a built-in runnable.
     """
@@ -41,7 +41,7 @@ def register(
     stored = runnables.find(session, str(address))
     if stored is not None:
         _check_same(str(address), stored.digest, runnable.digest)
-        return stored, []
+        return stored, None
     deleted = artifact_names.deletion(session, str(address))
     known = artifacts.find(session, str(address))
     for digest in (deleted.digest if deleted else None, known.digest if known else None):
@@ -76,10 +76,7 @@ def register(
         details={"kind": row.kind, **({"description": runnable.description} if runnable.description else {})},
         created=row.created,
     )
-    if not artifacts.record(session, described):
-        return row, []
-    recorded = events.ArtifactRecorded(address=row.address, kind="runnable", project=project, name=row.name, version=row.version, run=run)
-    return row, [recorded]
+    return row, described if artifacts.record(session, described) else None
 
 
 def _check_same(address: str, stored: str, given: str) -> None:
@@ -134,6 +131,27 @@ def expand(session: sqlmodel.Session, workflow: Workflow, project: str) -> steps
         problems.append((("steps", index, "runnable"), missing(session, project, named), document.nearest(named.name, known)))
     expansion = steps.expand(workflow, found)
     return steps.Expansion(expansion.workflow, [*problems, *expansion.problems])
+
+
+def faults(expansion: steps.Expansion, locate: rules.Locate) -> list[errors.Problem]:
+    """The problems of an expansion with their positions, and without any those of the plain workflow, such as references to missing outputs."""
+    if not expansion.problems:
+        plain = [step.model_copy(update={"runnable": ""}) if step.image else step for step in expansion.workflow.steps]
+        return rules.problems(expansion.workflow.model_copy(update={"steps": plain}), locate) if steps.addresses(expansion.workflow) else []
+    found: list[errors.Problem] = []
+    for path, message, suggestion in expansion.problems:
+        line, column = locate(path) or (None, None)
+        found.append(errors.Problem(document.render_path(path), message, line, column, suggestion))
+    return found
+
+
+def check(session: sqlmodel.Session, workflow: Workflow, project: str, locate: rules.Locate) -> None:
+    """Raises InvalidError with the faults of the steps that name a runnable. One that the project does not have yet is none: its run will fail."""
+    found = faults(expand(session, workflow, project), locate)
+    refused = [fault for fault in found if not fault.path.endswith(".runnable")]
+    if refused:
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise errors.InvalidError(f"the workflow is not valid: {refused[0]}{more}", refused)
 
 
 def expanded(session: sqlmodel.Session, workflow: Workflow, project: str) -> Workflow:

@@ -1,4 +1,4 @@
-"""Write the documents that are generated from the code: OpenAPI of all functions, and the JSON Schema of workflow documents.
+"""Write the documents that are generated from the code: OpenAPI of all functions, and the JSON Schemas of workflows and runnables.
 
 `task schema` runs this, then the test that compares the client's shapes with OpenAPI.
 """
@@ -13,12 +13,14 @@ from typing import Any
 
 import werkzeug.test
 
+from fuseml.domain.runnables import descriptor
 from fuseml.domain.workflows import loading
 from fuseml.embedded import composition
 
 ROOT = pathlib.Path(__file__).parents[1]
 OPENAPI = ROOT / "docs" / "openapi.json"
 WORKFLOW = ROOT / "shared" / "fuseml" / "examples" / "workflow.schema.json"
+RUNNABLE = WORKFLOW.with_name("runnable.schema.json")
 
 
 def openapi(home: pathlib.Path) -> Mapping[str, Any]:
@@ -38,11 +40,12 @@ def text(document: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write both documents."""
+    """Write the documents."""
     with tempfile.TemporaryDirectory() as home:
         OPENAPI.parent.mkdir(exist_ok=True)
         OPENAPI.write_text(text(openapi(pathlib.Path(home))))
     WORKFLOW.write_text(text(loading.json_schema()))
+    RUNNABLE.write_text(text(descriptor.json_schema()))
 
 
 if __name__ == "__main__":

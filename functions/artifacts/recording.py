@@ -13,9 +13,10 @@ from fuseml.domain import artifact, errors, events, plans
 from fuseml.domain.artifacts import descriptor
 from fuseml.domain.documents import strict_json
 from fuseml.domain.plans import combinations, transfers
+from fuseml.domain.runnables import variants
 from fuseml.runtime import clock
-from fuseml.store import artifact_names, artifacts, lineage, runs
-from fuseml.usecases import model_digests, stores
+from fuseml.store import artifact_names, artifacts, decisions, lineage, runs
+from fuseml.usecases import model_digests, runnables, stores
 
 _log = logging.getLogger("fuseml.artifacts")
 
@@ -61,6 +62,7 @@ def on_step_finished(session: sqlmodel.Session, event: events.Event, made: Mappi
     """Record the artifacts that were made of the step's files, and among its other outputs `models:/name/version` as a model and
     `dataset://project/name/version` of the own project as a dataset.
 
+    The output `runnables` registers the runnables that a builder has made.
     The outputs `metrics` describe a model, `uri`, `digest` and `rows` a dataset. Lineage leads from the run's codeset version, from the artifacts
     that the step reads and, for a dataset, from the models and datasets among its other inputs. A step that ranks combinations makes no
     artifact: it repeats outputs of the best.
@@ -68,13 +70,13 @@ def on_step_finished(session: sqlmodel.Session, event: events.Event, made: Mappi
     step = events.RunStepFinished.model_validate(event.data)
     texts = [value for name, value in step.outputs.items() if name not in made]
     named = {address: value for value in texts if (address := _named(step.project, value)) is not None}
-    if not made and not named:
+    if not made and not named and variants.OUTPUT not in step.outputs:
         return []
     run = runs.get(session, step.run)
     plan = plans.Plan.model_validate(run.plan) if run.plan else None
     if plan is not None and combinations.ranks(plan, step.step):
         return []
-    recorded: list[events.Payload] = []
+    recorded: list[events.Payload] = _runnables(session, event, run, step)
     read = _fetched(session, run, step.step)
     for made_of in made.values():
         recorded += _record_collected(session, run, step, made_of, read)
@@ -97,6 +99,23 @@ def on_step_finished(session: sqlmodel.Session, event: events.Event, made: Mappi
 def _named(project: str, value: str) -> artifact.Address | None:
     address = artifact.model_of(project, value) or artifact.dataset_of(project, value)
     return None if address is None or transfers.is_anonymous(address) else address
+
+
+def _runnables(session: sqlmodel.Session, event: events.Event, run: runs.Run, step: events.RunStepFinished) -> list[events.Payload]:
+    """Register the runnables of a builder. Those that are not valid are left out, with the reason among the decisions."""
+    if variants.OUTPUT not in step.outputs:
+        return []
+    payloads: list[events.Payload] = []
+    try:
+        for runnable in variants.read(step.outputs[variants.OUTPUT]):
+            address, new = runnables.register_made(session, step.project, runnable, step.run, step.step)
+            payloads += [recorded(new)] if new else []
+            if run.codeset and run.commit:
+                lineage.link(session, str(artifact.code(run.project, run.codeset, run.commit)), address, step.run, step.step)
+    except (errors.InvalidError, errors.ConflictError) as error:
+        reason = f"step {step.step!r} of {step.run} made a runnable that is not registered: {error.message}"
+        decisions.record(session, event, reason, clock.now(), workflow=run.workflow, run=run.name, commit=run.commit)
+    return payloads
 
 
 def _is_gone(session: sqlmodel.Session, address: artifact.Address, digest: str | None, since: str = "") -> bool:

@@ -27,13 +27,13 @@ def register(api: http.Api, deps: Deps) -> None:
 
 
 def _register_descriptors(api: http.Api, deps: Deps) -> None:
-    @api.route("GET", "/artifacts", query=wire.ArtifactQuery, returns=[wire.Artifact])
+    @api.route("GET", "/artifacts", query=wire.ArtifactQuery, returns=[wire.Artifact], refusals=(404,))
     def list_artifacts(query: wire.ArtifactQuery) -> http.ListPage[wire.Artifact]:
         """List the artifacts that pass all filters, by address.
 
         A page may hold fewer than `limit` while the Link header names a next one.
         """
-        found = service.page(deps, query.limit, query.cursor, query.search(), query.origin())
+        found = service.page(deps, query.limit, query.cursor, query.search(), query.origin(), query.accepts)
         return http.ListPage([wire.Artifact.of(view) for view in found.rows], found.next_cursor)
 
     @api.route(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,11 @@ from functions.artifacts.deps import Deps
 from fuseml.domain import artifact, errors, events
 from fuseml.domain.artifacts import descriptor, search
 from fuseml.domain.registry import versions
+from fuseml.domain.runnables import descriptor as runnable_descriptor
+from fuseml.domain.runnables import matching
 from fuseml.runtime import auth, clock, cloudevents
 from fuseml.store import applications, artifact_names, artifact_search, artifacts, codesets, lineage, paging, runs
+from fuseml.usecases import runnables
 
 MOST_EDGES = 2000
 """Edges of one answer about lineage."""
@@ -42,11 +46,25 @@ class Lineage:
     nodes: Mapping[str, bool]
 
 
-def page(deps: Deps, limit: int, cursor: str | None, wanted: search.Search, origin: artifact_search.Origin) -> paging.Slice[View]:
-    """A page of artifacts that pass all filters, by address."""
+def page(
+    deps: Deps, limit: int, cursor: str | None, wanted: search.Search, origin: artifact_search.Origin, accepts: str | None = None
+) -> paging.Slice[View]:
+    """A page of artifacts that pass all filters, by address. `accepts` is `RUNNABLE:INPUT`, an input that they must fit.
+
+    The runnable is that of the project of the search, or a built-in one. Raises NotFoundError for an unknown one, InvalidError.
+    """
     with deps.store.read() as session:
-        found = artifact_search.page(session, paging.Page(limit, cursor), wanted, origin)
+        admits = None
+        if accepts:
+            taken = runnables.input_of(session, wanted.project or "", accepts)
+            wanted = wanted.narrowed(search.Search(kind=runnables.kind_of(taken)))
+            admits = functools.partial(_fits, taken)
+        found = artifact_search.page(session, paging.Page(limit, cursor), wanted, origin, admits)
         return paging.Slice(views(session, found.rows), found.next_cursor)
+
+
+def _fits(taken: runnable_descriptor.Input, row: artifacts.Artifact) -> bool:
+    return matching.match(matching.of_artifact(row.kind, row.format, row.framework, row.framework_version), taken).fits
 
 
 def views(session: sqlmodel.Session, rows: Sequence[artifacts.Artifact]) -> list[View]:
@@ -177,6 +195,10 @@ def delete(deps: Deps, address: artifact.Address, by: str) -> None:
         if tags:
             raise errors.ConflictError(f"{address} has tags ({', '.join(tags[:_SHOWN])}); remove them first, with `fuseml artifact untag`")
         serving = _serving(session, row)
+        if row.kind == "runnable" and runnables.is_registered(session, row.address):
+            raise errors.ConflictError(
+                f"{address} is a registered runnable; delete it with `fuseml runnable delete {row.name}@{row.version}`"
+            )
         if serving:
             raise errors.ConflictError(f"{address} is served by {', '.join(serving[:_SHOWN])}; serve another version first")
         noted = artifact_names.note_deletion(session, row, by, clock.now())

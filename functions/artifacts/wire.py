@@ -231,6 +231,9 @@ class ArtifactQuery(operations.PageQuery):
     since: Annotated[pydantic.AwareDatetime | None, pydantic.Field(description="RFC 3339: only those recorded then or later")] = None
     before: Annotated[pydantic.AwareDatetime | None, pydantic.Field(description="RFC 3339: only those recorded earlier")] = None
     where: Annotated[list[str], pydantic.Field(max_length=10, description="`metrics.rmse<0.8`; may be repeated: all of them")] = []
+    accepts: Annotated[
+        str | None, pydantic.Field(description="`RUNNABLE:INPUT`: only those that the input of a runnable, `NAME@CONSTRAINT`, accepts")
+    ] = None
     pattern: Annotated[str | None, pydantic.Field(description="`model://demo/*?format=mlflow&metrics.rmse<0.8`")] = None
 
     def search(self) -> search.Search:

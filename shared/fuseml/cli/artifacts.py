@@ -119,6 +119,7 @@ def search(
     producer: Annotated[str, options.option("--producer", help="Only artifacts of this run, or of all runs of a workflow.")] = "",
     since: Annotated[str, options.option("--since", metavar="TIME", help="Recorded since: 7d, 2h, or an RFC 3339 time.")] = "",
     before: Annotated[str, options.option("--before", metavar="TIME", help="Recorded before: 30d ago, or an RFC 3339 time.")] = "",
+    accepts: Annotated[str, options.option("--accepts", metavar="RUNNABLE:INPUT", help="Only those that the input accepts.")] = "",
     where: Annotated[list[str] | None, options.option("--where", metavar="CONDITION", help="metrics.rmse<0.8; may be repeated.")] = None,
     limit: options.Limit = None,
     format: options.Output = output.Format.TABLE,
@@ -139,6 +140,7 @@ def search(
         producer=producer,
         since=moment(since),
         before=moment(before),
+        accepts=accepts,
         where=where or [],
         limit=limit,
     )

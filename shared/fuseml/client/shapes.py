@@ -411,7 +411,7 @@ class ArtifactFilters(TypedDict, total=False):
     """Filters of artifacts; an artifact matches all that are given.
 
     `framework` may hold a constraint (`scikit-learn>=1.4`), `where` holds conditions on metrics (`metrics.rmse<0.8`), `producer` is a run or
-    a workflow, `pattern` is `kind://project/*` with filters after `?`. Times are RFC 3339.
+    a workflow, `accepts` is the input of a runnable (`RUNNABLE:INPUT`), `pattern` is `kind://project/*` with filters after `?`. Times are RFC 3339.
     """
 
     kind: str | None
@@ -428,6 +428,7 @@ class ArtifactFilters(TypedDict, total=False):
     since: str | None
     before: str | None
     where: list[str]
+    accepts: str | None
     pattern: str | None
 
 

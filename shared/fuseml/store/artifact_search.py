@@ -7,6 +7,7 @@ indexes alone: where a filter admits few artifacts, it reads the narrow index `a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +36,10 @@ class Origin:
     before: str | None = None
 
 
-def page(session: Session, page: paging.Page, wanted: search.Search, origin: Origin) -> paging.Slice[Artifact]:
-    """Artifacts by address. A page may be short although there are more. Raises InvalidError for a wrong cursor."""
+def page(
+    session: Session, page: paging.Page, wanted: search.Search, origin: Origin, admits: Callable[[Artifact], bool] | None = None
+) -> paging.Slice[Artifact]:
+    """Artifacts by address, those that `admits` is true for. A page may be short although there are more. Raises InvalidError for a wrong cursor."""
     query, order = _addresses(wanted, origin)
     if session.get_bind().dialect.name == "sqlite":
         query = query.where(*_range(wanted, order))
@@ -45,7 +48,8 @@ def page(session: Session, page: paging.Page, wanted: search.Search, origin: Ori
     for _ in range(_ROUNDS):
         found = paging.fetch(session, query, paging.Page(page.limit - len(rows), cursor), order)
         named = select(Artifact).where(col(Artifact.address).in_([row.address for row in found.rows]))
-        rows += (row for row in session.exec(named.order_by(col(Artifact.address))) if _has_version(row, wanted.framework))
+        found_rows = session.exec(named.order_by(col(Artifact.address)))
+        rows += (row for row in found_rows if _has_version(row, wanted.framework) and (admits is None or admits(row)))
         cursor = found.next_cursor
         if cursor is None or len(rows) == page.limit:
             break

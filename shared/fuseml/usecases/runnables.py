@@ -10,8 +10,8 @@ import sqlmodel
 from fuseml.domain import artifact, errors
 from fuseml.domain.documents import document
 from fuseml.domain.registry import versions
-from fuseml.domain.runnables import builtin, reference, run_values, steps
-from fuseml.domain.runnables.descriptor import Runnable
+from fuseml.domain.runnables import builtin, reference, run_values, steps, variants
+from fuseml.domain.runnables.descriptor import ARTIFACTS, Input, Runnable
 from fuseml.domain.workflows import Workflow, rules
 from fuseml.runtime import clock
 from fuseml.store import artifact_names, artifacts, codesets, paging, runnables
@@ -79,6 +79,26 @@ def register(
     return row, described if artifacts.record(session, described) else None
 
 
+def register_made(
+    session: sqlmodel.Session, project: str, runnable: Runnable, run: str, step: str
+) -> tuple[str, artifacts.Artifact | None]:
+    """Register a runnable that a step has made. Returns its address, and its artifact if that is new.
+
+    The same content as that of the newest version is that version; other content gets the next one. Raises as `register` does.
+    """
+    stored = runnables.versions(session, project, runnable.name)
+    known = runnables.of_step(session, run, step, runnable.name) or next(
+        (row for row in stored[:1] if row.content == runnable.content), None
+    )
+    if known is not None:
+        return known.address, None
+    version = variants.successor(stored[0].version) if stored else variants.FIRST
+    while artifact_names.deletion(session, str(artifact.Address("runnable", project, runnable.name, version))) is not None:
+        version = variants.successor(version)
+    row, new = register(session, project, runnable.model_copy(update={"version": version}), by=run, run=run, step=step)
+    return row.address, new
+
+
 def _check_same(address: str, stored: str, given: str) -> None:
     if stored != given:
         raise errors.ConflictError(
@@ -95,6 +115,33 @@ def find(session: sqlmodel.Session, project: str, wanted: reference.Reference) -
         return registered(row)
     own = builtin.by_name().get(wanted.name)
     return steps.Registered(builtin.address(own), own) if own and wanted.admits(own.version) else None
+
+
+def input_of(session: sqlmodel.Session, project: str, text: str) -> Input:
+    """The input that `RUNNABLE:INPUT` names, of a runnable of the project or a built-in one. Raises InvalidError, NotFoundError."""
+    name, colon, wanted = text.rpartition(":")
+    if not colon:
+        raise errors.InvalidError(f"{text[:100]!r} names no input of a runnable; write RUNNABLE:INPUT, such as predictor:model")
+    found = find(session, project, reference.parse(name))
+    if found is None:
+        raise errors.NotFoundError(missing(session, project, reference.parse(name)))
+    item = found.runnable.input(wanted)
+    if item is None:
+        known = ", ".join(other.name for other in found.runnable.inputs)
+        raise errors.InvalidError(f"the runnable {found} has no input {wanted[:100]!r}; it has {known or 'none'}")
+    return item
+
+
+def kind_of(item: Input) -> str:
+    """The kind of the artifacts that the input takes. Raises InvalidError for a value."""
+    if item.type not in ARTIFACTS:
+        raise errors.InvalidError(f"the input {item.name!r} is a {item.type}, and takes no artifact")
+    return ARTIFACTS[item.type]
+
+
+def is_registered(session: sqlmodel.Session, address: str) -> bool:
+    """Whether the artifact at the address has a descriptor of a runnable."""
+    return runnables.find(session, address) is not None
 
 
 def registered(row: runnables.Runnable) -> steps.Registered:

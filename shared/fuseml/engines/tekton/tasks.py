@@ -213,8 +213,8 @@ def _run(
     mounts: list[Object] = []
     if step.files:
         # Tekton does not substitute variables there.
-        items = [{"key": bundle.file(task, item.name, item.text), "path": item.name} for item in step.files]
-        volumes = [{"name": "files", "secret": {"secretName": bundle.name, "items": items}}]
+        keys = [{"key": bundle.file(task, item.name, item.text), "path": item.name} for item in step.files]
+        volumes = [{"name": "files", "secret": {"secretName": bundle.name, "items": keys}}]
         mounts = [{"name": "files", "mountPath": _FILES_FOLDER, "readOnly": True}]
     if step.script and values.needs_mount(step.script):
         text = writer.plain(step.script)

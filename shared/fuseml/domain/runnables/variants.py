@@ -1,0 +1,63 @@
+"""Runnables that builders make: descriptors without a version, which may begin `like` a built-in runnable.
+
+A builder reports them in its output `runnables`, a JSON list, because the output of a step is short.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fuseml.domain import errors
+from fuseml.domain.documents import document
+from fuseml.domain.runnables import builtin, descriptor
+from fuseml.domain.runnables.descriptor import Runnable
+
+OUTPUT = "runnables"
+"""The output of a step that registers runnables."""
+
+FIRST = "1.0.0"
+"""The version of the first one of a name."""
+
+_MOST = 20
+
+
+def read(text: str) -> list[Runnable]:
+    """The runnables in an output, with `FIRST` as their version. Raises InvalidError."""
+    try:
+        listed = json.loads(text or "[]")
+    except (ValueError, RecursionError) as error:
+        raise errors.InvalidError(f"the output {OUTPUT!r} is not JSON: {error}") from None
+    if not isinstance(listed, list) or len(listed) > _MOST or not all(isinstance(item, dict) for item in listed):
+        raise errors.InvalidError(f"the output {OUTPUT!r} must be a JSON list of at most {_MOST} descriptors")
+    return [descriptor.check(document.Parsed(_completed(item))) for item in listed]
+
+
+def _completed(item: Mapping[str, Any]) -> dict[str, Any]:
+    like = item.get("like")
+    given = {key: value for key, value in item.items() if key != "like"}
+    if like is None:
+        return {**given, "version": FIRST}
+    base = builtin.by_name().get(like) if isinstance(like, str) else None
+    if base is None:
+        raise errors.InvalidError(f"like: there is no built-in runnable {str(like)[:100]!r}; there are {', '.join(builtin.by_name())}")
+    stored = base.stored()
+    return {**stored, **given, "version": FIRST, "inputs": _merged(stored.get("inputs", []), given.get("inputs", []))}
+
+
+def _merged(inputs: Sequence[Mapping[str, Any]], given: object) -> list[dict[str, Any]]:
+    """The inputs, each with the given fields of its name, and then the further given ones."""
+    listed = [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
+    named = {str(item.get("name")): item for item in listed}
+    known = {str(item["name"]) for item in inputs}
+    return [
+        *({**item, **named.get(str(item["name"]), {})} for item in inputs),
+        *(dict(item) for item in listed if str(item.get("name")) not in known),
+    ]
+
+
+def successor(version: str) -> str:
+    """The version after this one: the next minor number."""
+    major, minor, _ = version.partition("-")[0].split(".")
+    return f"{major}.{int(minor) + 1}.0"

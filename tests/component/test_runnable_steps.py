@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ import yaml
 import fuseml
 from fuseml.domain import plans
 from fuseml.domain.runnables import descriptor
-from fuseml.store import codesets, database, runnables
+from fuseml.githosts import embedded
+from fuseml.store import codesets, database, runnables, runs
 from fuseml.usecases import runnables as registry
+from fuseml.usecases import step_reuse
 from tests.component.requesting import System, refused
 
 FIT: dict[str, Any] = {
@@ -57,8 +60,22 @@ steps:
 """
 
 
+class Files(dict[str, str]):
+    """The files of every commit, by glob: `digest` answers as a git host does."""
+
+    def digest(self, project: str, codeset: str, commit: str, paths: Sequence[str]) -> str:
+        return ",".join(self.get(path, "") for path in paths) if paths else str(sorted(self.items()))
+
+
 @pytest.fixture
-def system(store: database.Database, tmp_path: pathlib.Path) -> System:
+def files(monkeypatch: pytest.MonkeyPatch) -> Files:
+    files = Files({"conda.yaml": "numpy", "train.py": "fit()"})
+    monkeypatch.setattr(embedded.EmbeddedGitHost, "digest", lambda _, *asked: files.digest(*asked))
+    return files
+
+
+@pytest.fixture
+def system(store: database.Database, tmp_path: pathlib.Path, files: Files) -> System:
     system = System(store, tmp_path)
     add(system, FIT)
     create(system, WORKFLOW)
@@ -275,6 +292,22 @@ def test_a_matrix_is_checked_for_each_of_its_values(system: System) -> None:
     )
     create(system, document)
     assert "7 is greater than the maximum" in plan(system, "grid", status=400)["message"]
+
+
+def test_a_step_that_watches_files_is_reused_while_they_are_unchanged(system: System, files: Files) -> None:
+    first = system.start(workflow="fitting")
+    system.finish(first["name"], "succeeded", fit={"model": "models:/m/1", "rows": "7"})
+    with system.store.write() as session:
+        step_reuse.keep(session, runs.get(session, first["name"]))
+    files["train.py"] = "fit(faster=True)"
+    second = system.start(workflow="fitting")
+    [reused] = system.plan_of(second).reused
+    assert (reused.name, reused.run, reused.outputs["model"]) == ("fit", first["name"], "models:/m/1")
+    assert second["outputs"]["model"] == "models:/m/1"
+    files["conda.yaml"] = "numpy 2"
+    step = system.plan_of(system.start(workflow="fitting")).step("fit")
+    assert step.cache is not None
+    assert step.cache.not_reused == f"changed since {first['name']}: content of conda.yaml in /project"
 
 
 def test_a_step_that_watches_files_may_be_executed_always(system: System) -> None:

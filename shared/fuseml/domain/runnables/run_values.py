@@ -55,8 +55,7 @@ def _values(
             continue
         yield name, value
         if holder is not None and any(isinstance(node, expression.InputReference) and node.name == holder for node in nodes):
-            given = {item.name for item in step.inputs}
-            yield from ((key, pair) for key, pair in parameters.parse(value).items() if key not in given)
+            yield from parameters.parse(value).items()
 
 
 def _evaluated(nodes: tuple[expression.Node, ...], inputs: Mapping[str, str], matrix: Mapping[str, str]) -> str | None:

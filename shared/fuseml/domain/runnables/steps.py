@@ -180,7 +180,8 @@ class _Use:
         for node in nodes:
             if isinstance(node, expression.ExtensionReference) and node.key and self._is_public(declared):
                 self._problem(
-                    path, f"'{{{{ {node} }}}}' may be a secret, and {self.registered} shows the input {declared.name!r} in its command"
+                    path,
+                    f"'{{{{ {node} }}}}' may be a secret, and {self.registered} passes the input {declared.name!r} in its command or a file",
                 )
         match nodes:
             case [expression.OutputReference(step, name)] if step in self.found:
@@ -192,7 +193,7 @@ class _Use:
                         self._problem(path, f"the output {name!r} of {step!r} does not fit the input {declared.name!r}: {match}")
 
     def _is_public(self, declared: Input) -> bool:
-        if declared.passed == "argument":
+        if declared.passed != "env":
             return True
         plain = (self.runnable.image, self.runnable.script, *self.runnable.command, *self.runnable.args)
         return any(

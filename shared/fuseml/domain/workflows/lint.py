@@ -127,7 +127,7 @@ def _steps(workflow: workflows.Workflow, bindings: Bindings) -> Iterator[Warning
 
 
 def _image(step: workflows.Step) -> Iterator[Warning]:
-    if expression.may_refer(step.image) or "@" in step.image:
+    if step.is_open or expression.may_refer(step.image) or "@" in step.image:
         return
     tag = step.image.rpartition("/")[2].partition(":")[2]
     if tag in ("", "latest"):

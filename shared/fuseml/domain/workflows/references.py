@@ -74,7 +74,7 @@ def _conditions(path: document.Path, conditions: Sequence[When]) -> Iterator[Use
 def scopes(workflow: Workflow) -> Iterator[tuple[Step, expression.Scope]]:
     """Each step with the names that its texts may refer to."""
     inputs = {item.name: item.is_codeset for item in workflow.inputs}
-    # References to the outputs of a runnable that is not put in yet cannot be checked.
+    # References to the outputs and selectors of a runnable that is not put in yet cannot be checked.
     outputs = {
         step.name: [*(output.name for output in step.outputs), *([expression.HOLE] if step.is_open else [])] for step in workflow.steps
     }
@@ -83,7 +83,7 @@ def scopes(workflow: Workflow) -> Iterator[tuple[Step, expression.Scope]]:
             outputs[step.name].append(matrix.BEST)
     repeated = {step.name for step in workflow.steps if step.matrix and not step.matrix.best}
     for step in workflow.steps:
-        selectors = [requirement.name for requirement in step.extensions]
+        selectors = [*(requirement.name for requirement in step.extensions), *([expression.HOLE] if step.is_open else [])]
         yield step, expression.Scope(inputs, outputs, selectors, step.matrix.values if step.matrix else (), repeated)
 
 

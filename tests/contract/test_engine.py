@@ -179,6 +179,14 @@ def test_steps_share_the_checkout_at_the_planned_commit(under_test: UnderTest) -
     assert under_test.run(engines.make_plan(build, train)).steps["train"].outputs == {"it": "b" * 40}
 
 
+def test_a_step_reads_the_files_that_its_inputs_are(under_test: UnderTest) -> None:
+    text = "alpha: 0.1\n$(params.x) ${HOME}"
+    reads = 'cat "$FUSEML_CONFIG" > "$FUSEML_ENV_RESULTS/it"; cat "$FUSEML_OTHER" > "$FUSEML_ENV_RESULTS/other"'
+    files = (plans.File(name="config", variable="FUSEML_CONFIG", text=text), plans.File(name="other", variable="FUSEML_OTHER", text="x"))
+    step = engines.shell("read", reads, image=under_test.image, files=files, outputs=["it", "other"])
+    assert under_test.run(engines.make_plan(step)).steps["read"].outputs == {"it": text, "other": "x"}
+
+
 def test_a_step_is_stopped_at_its_timeout(under_test: UnderTest) -> None:
     result = under_test.run(engines.make_plan(engines.shell("slow", "sleep 60", image=under_test.image, timeout=1)))
     assert result.run.state == "failed"

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from fuseml.domain import plans
 from fuseml.domain.plans import replan
+from fuseml.domain.runnables import descriptor
+from fuseml.domain.runnables import steps as runnable_steps
 from fuseml.domain.workflows import loading
 from tests.contract import engines
 from tests.unit import workflow_examples
@@ -219,6 +221,46 @@ def _step_tokens() -> plans.Plan:
     )
 
 
+_RUNNABLE = """
+name: fit
+version: 1.0.0
+image: registry.example.com/fit:1
+command: [python, fit.py, "{{ inputs.depth }}"]
+inputs:
+  - {name: code, type: codeset}
+  - {name: depth, type: integer, default: 3}
+  - {name: alpha, type: number, pass: argument}
+  - {name: config, pass: file, default: "loss: $(params.x)"}
+outputs:
+  - {name: model, type: model}
+resources: {limits: {memory: 2Gi}}
+"""
+_FITTING = """
+name: fitting
+inputs:
+  - {name: code, type: codeset}
+  - {name: alpha, default: 0.1}
+steps:
+  - name: fit
+    runnable: fit
+    inputs:
+      - codeset: {name: code}
+      - {name: alpha, value: "{{ inputs.alpha }}"}
+  - name: script
+    image: registry.example.com/tool:1
+    script: echo "$(context.run)" && cat "$FUSEML_RULES"
+    inputs:
+      - {name: rules, value: none, file: true}
+"""
+
+
+def _runnable() -> plans.Plan:
+    fit = runnable_steps.Registered("runnable://workspace/fit/1.0.0", descriptor.load(_RUNNABLE))
+    expansion = runnable_steps.expand(loading.load(_FITTING), {"fit": fit})
+    runnable_steps.check(expansion)
+    return workflow_examples.plan_of(expansion.workflow)
+
+
 def _no_codeset() -> plans.Plan:
     return make(engines.shell("one", "true", image="registry.example.com/tool:1"))
 
@@ -234,6 +276,7 @@ PLANS: dict[str, Callable[[], plans.Plan]] = {
     "names": _names,
     "no-codeset": _no_codeset,
     "original-image": _original_image,
+    "runnable": _runnable,
     "secrets-in-text": _secrets,
     "shipped": _shipped,
     "shipped-batch": lambda: _shipped("mlflow-batch", model="models:/wine/1"),

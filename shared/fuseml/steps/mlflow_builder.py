@@ -12,7 +12,8 @@ FUSEML_IMAGE_REPOSITORY for images with other environments, and FUSEML_PLAIN_REG
 - on a cluster, the image that MLproject names in `docker_env`, with the steps on top;
 - else `fuseml.local/mlflow-trainer:<prefix><key>`, an environment at $FUSEML_ENVIRONMENTS/<key>, or an image with it, by its digest.
 
-The output `runnables` describes the trainer and the predictor of the codeset in this environment (`made_runnables`), for FuseML to register.
+With FUSEML_RUNNABLES (`true`), the output `runnables` describes the trainer and the predictor of the codeset in this environment
+(`made_runnables`), for FuseML to register.
 
 The key is derived from the content, so an unchanged file builds nothing.
 """
@@ -63,9 +64,9 @@ def main() -> None:
 
 def _report(image: str) -> None:
     sdk.output("image", image)
-    if sdk.first_output("image") != "runnables":
-        sdk.output(sdk.first_output("image"), image)
-    sdk.output("runnables", made_runnables.of(Path.cwd(), image))
+    sdk.output(sdk.first_output("image"), image)
+    if sdk.input("runnables", "") == "true":
+        sdk.output("runnables", made_runnables.of(Path.cwd(), image))
     sdk.say(f"image: {image}")
 
 

@@ -46,6 +46,7 @@ _DOCUMENTS: Sequence[Mapping[str, Any]] = (
             _optional("accelerator", "the accelerator that packages are chosen for: cpu, or a version of CUDA or ROCm"),
             _optional("index-url", "a package index; none for none"),
             _optional("find-links", "a folder or page of wheels"),
+            _optional("runnables", "whether the output `runnables` is written", type="boolean", default="true"),
         ],
         "outputs": [
             {"name": "image", "description": "the environment, as the image of a trainer"},

@@ -214,14 +214,18 @@ def _run(
     if step.files:
         # Tekton does not substitute variables there.
         keys = [{"key": bundle.file(task, item.name, item.text), "path": item.name} for item in step.files]
-        volumes = [{"name": "files", "secret": {"secretName": bundle.name, "items": keys}}]
-        mounts = [{"name": "files", "mountPath": _FILES_FOLDER, "readOnly": True}]
-    if step.script and values.needs_mount(step.script):
+        volumes.append({"name": "files", "secret": {"secretName": bundle.name, "items": keys}})
+        mounts.append({"name": "files", "mountPath": _FILES_FOLDER, "readOnly": True})
+    is_mounted = bool(step.script) and values.needs_mount(step.script)
+    if is_mounted:
         text = writer.plain(step.script)
         key = bundle.script(task, text if text.startswith("#!") else f"#!/bin/sh\nset -e\n{text}")
         items = [{"key": key, "path": "script", "mode": 0o555}]
         volumes.append({"name": "script", "secret": {"secretName": bundle.name, "items": items}})
         mounts.append({"name": "script", "mountPath": _SCRIPT_FOLDER, "readOnly": True})
+    if mounts:
+        container["volumeMounts"] = mounts
+    if is_mounted:
         container["command"] = [f"{_SCRIPT_FOLDER}/script"]
     elif step.script:
         container["script"] = writer.plain(step.script)
@@ -229,7 +233,6 @@ def _run(
         container["command"] = [writer.argument(value) for value in _command(step)]
     if step.args:
         container["args"] = [writer.argument(value) for value in step.args]
-    container |= {"volumeMounts": mounts} if mounts else {}
     container["env"] = writer.environment()
     return [container | {"computeResources": amounts.of_step(step, settings)}], volumes
 

@@ -1,0 +1,89 @@
+"""Runnables that builders make: registered by the end of their step, once, in the next version when they change."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+import sqlmodel
+
+from fuseml.domain import events
+from fuseml.store import lineage, runnables
+from fuseml.store.tables import decision_rows
+from tests.component import triggering
+from tests.component.test_artifact_triggers import document
+
+A, B, C = "a" * 40, "b" * 40, "c" * 40
+
+
+@pytest.fixture
+def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
+    system = triggering.World(tmp_path)
+    system.workflow(document("build", takes="codeset", output="runnables"))
+    system.assign("build", "code://p/code")
+    system.settle()
+    yield system
+    system.store.close()
+
+
+def made(image: str) -> str:
+    trainer = {"name": "code-trainer", "like": "trainer", "inputs": [{"name": "image", "default": image}, {"name": "alpha", "type": "number"}]}
+    return json.dumps([trainer, {"name": "code-predictor", "like": "predictor"}])
+
+
+def build(world: triggering.World, commit: str, output: str) -> str:
+    world.push(commit)
+    world.settle()
+    [run] = world.get(f"/runs?workflow=build&commit={commit}")
+    world.finish(run["name"], runnables=output)
+    world.settle()
+    return str(run["name"])
+
+
+def versions(world: triggering.World, name: str) -> list[tuple[str, str | None]]:
+    with world.store.read() as session:
+        return [(row.version, row.run) for row in runnables.versions(session, "p", name)]
+
+
+def test_a_builder_registers_its_runnables_and_they_derive_from_the_code(world: triggering.World) -> None:
+    run = build(world, A, made("trainer:1"))
+    assert (versions(world, "code-trainer"), versions(world, "code-predictor")) == ([("1.0.0", run)], [("1.0.0", run)])
+    listed = world.get("/artifacts?kind=runnable&project=p")
+    assert [(item["address"], item["run"], item["step"]) for item in listed] == [
+        ("runnable://p/code-predictor/1.0.0", run, "step"),
+        ("runnable://p/code-trainer/1.0.0", run, "step"),
+    ]
+    with world.store.read() as session:
+        near = lineage.neighbourhood(session, "runnable://p/code-trainer/1.0.0", "up", 1, 10)
+    assert [(edge.source, edge.run) for edge in near.edges] == [(f"code://p/code/{A}", run)]
+
+
+def test_unchanged_content_keeps_its_version_and_changed_content_gets_the_next(world: triggering.World) -> None:
+    first = build(world, A, made("trainer:1"))
+    build(world, B, made("trainer:1"))
+    third = build(world, C, made("trainer:2"))
+    assert versions(world, "code-trainer") == [("1.1.0", third), ("1.0.0", first)]
+    assert versions(world, "code-predictor") == [("1.0.0", first)]
+    again = build(world, "d" * 40, made("trainer:1"))
+    assert versions(world, "code-trainer")[0] == ("1.2.0", again), "the highest version is the one that was built last"
+
+
+def test_a_repeated_report_registers_nothing_again(world: triggering.World) -> None:
+    run = build(world, A, made("trainer:1"))
+    report = events.RunStepFinished(
+        run=run, workflow="build", project="p", step="step", state="succeeded", outputs={"runnables": made("trainer:2")}
+    )
+    world.deliver(events.event(report, triggering.NOON))
+    world.settle()
+    assert versions(world, "code-trainer") == [("1.0.0", run)]
+
+
+@pytest.mark.parametrize("output", ["{", '[{"name": "trainer", "image": "i:1"}]', '[{"name": "x", "like": "y"}]'])
+def test_runnables_that_are_not_valid_are_left_out_with_the_reason(world: triggering.World, output: str) -> None:
+    run = build(world, A, output)
+    with world.store.read() as session:
+        reasons = session.exec(sqlmodel.select(decision_rows.Decision.reason).where(decision_rows.Decision.run == run)).all()
+    assert any("is not registered" in reason for reason in reasons)
+    assert world.get("/artifacts?kind=runnable") == []

@@ -29,7 +29,11 @@ def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
 
 
 def made(image: str) -> str:
-    trainer = {"name": "code-trainer", "like": "trainer", "inputs": [{"name": "image", "default": image}, {"name": "alpha", "type": "number"}]}
+    trainer = {
+        "name": "code-trainer",
+        "like": "trainer",
+        "inputs": [{"name": "image", "default": image}, {"name": "alpha", "type": "number"}],
+    }
     return json.dumps([trainer, {"name": "code-predictor", "like": "predictor"}])
 
 

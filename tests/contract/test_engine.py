@@ -187,6 +187,15 @@ def test_a_step_reads_the_files_that_its_inputs_are(under_test: UnderTest) -> No
     assert under_test.run(engines.make_plan(step)).steps["read"].outputs == {"it": text, "other": "x"}
 
 
+@pytest.mark.parametrize(("text", "state"), [("40", "succeeded"), ("rows=xx", "failed")])
+def test_an_output_of_another_type_fails_its_step(under_test: UnderTest, text: str, state: str) -> None:
+    step = engines.shell("count", f'echo {text} > "$FUSEML_ENV_RESULTS/rows"', image=under_test.image)
+    typed = step.model_copy(update={"outputs": (plans.Output(name="rows", type="integer"),)})
+    found = under_test.run(engines.make_plan(typed)).steps["count"]
+    assert found.state == state
+    assert state == "succeeded" or "'rows': 'rows=xx' is not an integer" in (found.cause or "")
+
+
 def test_a_step_is_stopped_at_its_timeout(under_test: UnderTest) -> None:
     result = under_test.run(engines.make_plan(engines.shell("slow", "sleep 60", image=under_test.image, timeout=1)))
     assert result.run.state == "failed"

@@ -233,6 +233,7 @@ inputs:
   - {name: config, pass: file, default: "loss: $(params.x)"}
 outputs:
   - {name: model, type: model}
+  - {name: rows, type: integer}
 resources: {limits: {memory: 2Gi}}
 """
 _FITTING = """

@@ -149,7 +149,9 @@ FULL = plans.StepPlan(
         ),
         plans.Fetch(name="more", address=plans.text("dataset://p/e/1"), path="/more", store=OTHER_STORE),
     ),
-    outputs=(plans.Output(name="out", image=plans.ImageBuild(name=plans.text("model:1"), dockerfile=plans.text("Dockerfile"))),),
+    outputs=(
+        plans.Output(name="out", image=plans.ImageBuild(name=plans.text("model:1"), dockerfile=plans.text("Dockerfile")), type="integer"),
+    ),
     collects=(
         plans.Collect(output="m", kind="model", name="m", path="out", format="onnx", store=STORE),
         plans.Collect(output="n", kind="dataset", name="n", path="more", format="csv", store=OTHER_STORE),

@@ -7,8 +7,9 @@ of `results` refuse never leaves the pod.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from fuseml.domain import errors, outputs
 from fuseml.engines import masking, results
@@ -18,15 +19,22 @@ _LIMIT = "--limit"
 
 
 def arguments(
-    written: Path | str, secrets: Path | str, problem: Path | str, accepted: Sequence[tuple[str, str]], limit: int = outputs.LIMIT
+    written: Path | str,
+    secrets: Path | str,
+    problem: Path | str,
+    accepted: Sequence[tuple[str, str]],
+    types: Mapping[str, str] = MappingProxyType({}),
+    limit: int = outputs.LIMIT,
 ) -> list[str]:
     """The arguments of the program.
 
     `written` is the folder of the outputs, `secrets` that of the run's secrets, empty without secrets, `problem` the file for the reason of
-    a refusal. `accepted` names the outputs, each with the file for its text. All outputs take at most `limit` bytes.
+    a refusal. `accepted` names the outputs, each with the file for its text; `types` are the types of those that have one. All outputs take at
+    most `limit` bytes.
     """
     narrower = [f"{_LIMIT}={limit}"] if limit != outputs.LIMIT else []
-    return [str(written), str(secrets), str(problem), *narrower, *(f"{name}={file}" for name, file in accepted)]
+    named = ((f"{name}:{types[name]}" if name in types else name, file) for name, file in accepted)
+    return [str(written), str(secrets), str(problem), *narrower, *(f"{name}={file}" for name, file in named)]
 
 
 def problem_of(given: Sequence[str]) -> Path:
@@ -37,10 +45,16 @@ def problem_of(given: Sequence[str]) -> Path:
 def main(given: Sequence[str]) -> int:
     """Check the outputs and write the accepted ones: all, or none and the problem. Returns the exit code."""
     written, secrets, problem, *pairs = given
-    accepted = dict(pair.split("=", 1) for pair in pairs)
+    accepted, types = dict[str, str](), dict[str, str]()
+    for pair in pairs:
+        # No name of an output has one of these signs.
+        typed, _, file = pair.partition("=")
+        name, _, type_ = typed.partition(":")
+        accepted[name] = file
+        types |= {name: type_} if type_ else {}
     limit = int(accepted.pop(_LIMIT, outputs.LIMIT))
     try:
-        texts = results.read(Path(written), (), list(accepted), lambda: _mask(secrets), limit)
+        texts = results.read(Path(written), (), list(accepted), lambda: _mask(secrets), types, limit)
     except errors.PermanentError as error:
         sys.stderr.write(f"{error.message}\n")
         Path(problem).write_text(error.message)

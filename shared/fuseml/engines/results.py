@@ -5,20 +5,27 @@ The module starts fast, because a program in the pod of each step loads it (`che
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from fuseml.domain import errors, outputs
+from fuseml.domain import errors, outputs, scalars
 from fuseml.engines import masking, step_files
 
 
 def read(
-    root: Path, folders: Sequence[str], names: Sequence[str], known_secrets: Callable[[], masking.Mask], limit: int = outputs.LIMIT
+    root: Path,
+    folders: Sequence[str],
+    names: Sequence[str],
+    known_secrets: Callable[[], masking.Mask],
+    types: Mapping[str, str] = MappingProxyType({}),
+    limit: int = outputs.LIMIT,
 ) -> dict[str, str]:
-    """The outputs of a step by name. Their files are in the path `folders` below `root`. `known_secrets` is the mask of the run's secrets.
+    """The outputs of a step by name. Their files are in the path `folders` below `root`. `known_secrets` is the mask of the run's secrets,
+    `types` are the types of outputs that have one.
 
-    Raises PermanentError for an output that is missing, not text, of another kind than a file, or that contains a secret, and if they take
-    more than `limit` bytes together.
+    Raises PermanentError for an output that is missing, not text, of another type, of another kind than a file, or that contains a secret, and
+    if they take more than `limit` bytes together.
     """
     written = {name: _read_output(root, folders, name) for name in names}
     if outputs.size(written) > limit:
@@ -27,7 +34,11 @@ def read(
         mask = known_secrets()
         for name in (name for name, content in written.items() if mask.found_in(content)):
             raise errors.PermanentError(outputs.contains_secret(name))
-    return {name: _text(name, content) for name, content in written.items()}
+    texts = {name: _text(name, content) for name, content in written.items()}
+    for name, type_ in types.items():
+        if fault := scalars.fault(type_, texts.get(name, "")):
+            raise errors.PermanentError(f"its output {name!r}: {fault}")
+    return texts
 
 
 def _read_output(root: Path, folders: Sequence[str], name: str) -> bytes:

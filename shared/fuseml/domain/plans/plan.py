@@ -90,8 +90,11 @@ class ImageBuild(document.Model):
 
 
 class Output(document.Model):
+    """An output. Its text is a value of the `type` (`domain.scalars`), else the step fails; empty for any text."""
+
     name: str
     image: ImageBuild | None = None
+    type: str = ""
 
 
 class Condition(document.Model):

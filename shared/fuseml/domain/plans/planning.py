@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from fuseml.domain import errors, plans, workflows
+from fuseml.domain import errors, plans, scalars, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.plans import artifact_planning, combinations, run_inputs
 from fuseml.domain.registry import extension, selector
@@ -264,7 +264,7 @@ class _StepPlanner:
 
     def _output(self, output: workflows.StepOutput) -> plans.Output:
         image = output.image and plans.ImageBuild(name=self._value(output.image.name), dockerfile=self._value(output.image.dockerfile))
-        return plans.Output(name=output.name, image=image)
+        return plans.Output(name=output.name, image=image, type=output.type if output.type in scalars.TYPES else "")
 
     def _files(self) -> Iterator[plans.File]:
         for item in self._step.inputs:

@@ -50,6 +50,7 @@ NOT_IN_KEY: Mapping[str, str] = {
     "fetches.uri": _OF_VERSION,
     "fetches.store": _OF_VERSION,
     "collects.store": "identity and version of the store's binding are in the key",
+    "outputs.type": "a text of another type fails the step, and only succeeded steps are reused",
     "cache.not_reused": "it is the result of the look-up",
     "combination": "the values of the step hold those of its combination that it reads",
 }

@@ -249,7 +249,7 @@ class _Use:
 
 
 def _output(output: Output) -> StepOutput:
-    return StepOutput(name=output.name)
+    return StepOutput(name=output.name, type=output.type)
 
 
 def _plain(text: str) -> str:

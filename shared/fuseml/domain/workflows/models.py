@@ -119,6 +119,9 @@ class StepOutput(document.Model):
     name: document.Text
     image: ImageBuild | None = None
     artifact: ArtifactOutput | None = None
+    type: Annotated[
+        document.Text, pydantic.Field(description="integer, number, boolean: another text fails the step. Any other type is for people.")
+    ] = ""
 
 
 class ExtensionRequirement(selector.Selector):

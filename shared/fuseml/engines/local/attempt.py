@@ -258,7 +258,8 @@ class Attempt:
             names = [output.name for output in self._step.outputs]
             folders = ("steps", self._step.name, "results")
             limit = combinations.output_limit(self._step)
-            return Outcome("succeeded", outputs=results.read(self._folder.path, folders, names, self._known_secrets, limit))
+            types = {output.name: output.type for output in self._step.outputs if output.type}
+            return Outcome("succeeded", outputs=results.read(self._folder.path, folders, names, self._known_secrets, types, limit))
         except (errors.PermanentError, OSError, ValueError) as error:
             return Outcome("failed", decisions.FAILED, str(error))
 

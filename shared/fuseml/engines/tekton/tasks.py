@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fuseml.domain import errors, images, plans
 from fuseml.domain.plans import combinations, transfers
@@ -168,7 +168,8 @@ def step(
         volumes += more
     if results:
         checking = artifacts.collecting(step, plan, parameters, bundle)
-        containers.append(_check(results, combinations.output_limit(step), bundle, settings, checking))
+        types = {output.name: output.type for output in step.outputs if output.type}
+        containers.append(_check(results, types, combinations.output_limit(step), bundle, settings, checking))
         volumes += _secrets(bundle)
     spec: Object = {
         "params": [{"name": name, "type": "string"} for name in parameters.results],
@@ -280,7 +281,14 @@ def _build(
     return [*containers, build], [{"name": "build", "emptyDir": {}}]
 
 
-def _check(written: Sequence[str], limit: int, bundle: values.SecretBundle, settings: settings.Settings, collecting: Object) -> Object:
+def _check(
+    written: Sequence[str],
+    types: Mapping[str, str],
+    limit: int,
+    bundle: values.SecretBundle,
+    settings: settings.Settings,
+    collecting: Object,
+) -> Object:
     """The container that publishes the outputs, of at most `limit` bytes together, after it has stored the artifacts of the step by
     `collecting`, if there are any.
 
@@ -294,7 +302,7 @@ def _check(written: Sequence[str], limit: int, bundle: values.SecretBundle, sett
         "name": events.CHECK_CONTAINER,
         "image": settings.check_image,
         "command": ["python3", "-P", "-m", transfers.COLLECT_MODULE if collecting else check.MODULE],
-        "args": check.arguments(RESULTS, secrets, files[0], list(zip(written, files[1:], strict=True)), limit),
+        "args": check.arguments(RESULTS, secrets, files[0], list(zip(written, files[1:], strict=True)), types, limit),
         "results": [{"name": name, "type": "string"} for name in (events.PROBLEM, *accepted)],
         "computeResources": amounts.AUXILIARY,
         "securityContext": _CONFINED,

@@ -6,14 +6,17 @@ impact therefore also covers the projects and users of the latest runs, and a ru
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import sqlmodel
 
 from fuseml.domain import errors
 from fuseml.domain.registry import extension
+from fuseml.domain.runnables import steps
 from fuseml.domain.workflows import ExtensionRequirement, Workflow, impact
 from fuseml.store import extensions, paging, runs, workflows
+from fuseml.usecases import runnables
 
 _LATEST = paging.Page(limit=20)
 _ALL = paging.Page(limit=1_000_000)
@@ -26,10 +29,16 @@ def assess(session: sqlmodel.Session, before: extension.Extension | None, after:
     selectors: dict[ExtensionRequirement, None] = {}
     assigned = workflows.assignments(session)
     for row in workflows.current(session, _ALL).rows:
-        document = Workflow.model_validate(row.document)
-        steps = impact.candidate_steps(document, before, after)
-        selectors |= dict.fromkeys(requirement for step in steps for requirement in step.extensions)
-        uses += _uses(session, row, document, [item for item in assigned if item.workflow == row.workflow], with_runs=bool(steps))
+        document = runnables.expanded(session, Workflow.model_validate(row.document), "")
+        of_project = bool(steps.unresolved(document))
+        with_runs = of_project or bool(impact.candidate_steps(document, before, after))
+        found = _uses(session, row, document, [item for item in assigned if item.workflow == row.workflow], with_runs=with_runs)
+        if of_project:
+            # A project has runnables of its own, with selectors of their own.
+            found = [dataclasses.replace(use, workflow=runnables.expanded(session, use.workflow, use.project)) for use in found]
+        candidates = [step for use in found for step in impact.candidate_steps(use.workflow, before, after)]
+        selectors |= dict.fromkeys(requirement for step in candidates for requirement in step.extensions)
+        uses += found
     changed = {record.id for record in (before, after) if record}
     others = [record for record in extensions.candidates(session, list(selectors)) if record.id not in changed]
     return impact.assess(before, after, others, uses, home=home)

@@ -207,9 +207,14 @@ def explain(
     project: options.Project = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Explain whether an artifact, or the outputs of another runnable, fit the inputs of a runnable."""
+    """Explain whether an artifact, or the outputs of another runnable, fit the inputs of a runnable.
+
+    The table leaves out pairs of different types where others are of one type.
+    """
     name, version = _split(name)
     matches = session.connect(context).runnables.explain(name, offer, project or None, version)
+    if format is output.Format.TABLE:
+        matches = [match for match in matches if match["reasons"][0]["verdict"] == "fits"] or matches
     output.listing(format, matches, _MATCHES, f"The runnable {name!r} has no inputs, or {offer} no outputs.")
 
 

@@ -127,7 +127,8 @@ def _steps(workflow: workflows.Workflow, bindings: Bindings) -> Iterator[Warning
 
 
 def _image(step: workflows.Step) -> Iterator[Warning]:
-    if step.is_open or expression.may_refer(step.image) or "@" in step.image:
+    # A version of a runnable names the image of its author.
+    if step.runnable or expression.may_refer(step.image) or "@" in step.image:
         return
     tag = step.image.rpartition("/")[2].partition(":")[2]
     if tag in ("", "latest"):

@@ -10,29 +10,12 @@ from hypothesis import strategies as st
 
 from fuseml.artifactstores import program
 from fuseml.domain import errors, plans
-from fuseml.domain.plans import artifact_planning, planning, replan, transfers
-from fuseml.domain.registry import extension, selector
+from fuseml.domain.plans import planning, replan, transfers
+from fuseml.domain.registry import extension
 from fuseml.domain.workflows import artifact_rules, lint, loading
 from tests.unit import workflow_examples
 
 VERSION = "sha256:" + "a" * 64
-STORE = {"service_category": "artifact-store", "service_resource": "s3", "url": "http://minio:9000"}
-
-
-class Registry:
-    """Stores of which everything is known: each artifact is where its name says."""
-
-    def find(self, text: str, wanted: artifact_planning.Wanted, *, opens: bool) -> artifact_planning.Held:
-        if "gone" in text:
-            raise errors.NotFoundError(f"there is no artifact {text}")
-        exact = text.replace("@latest", f"/{VERSION}")
-        return artifact_planning.Held(exact, text if "@" in text else "", "s3://bucket/x", self.reader(selector.Selector()))
-
-    def reader(self, wanted: selector.Selector) -> selector.Binding:
-        return workflow_examples.binding("store", extension_id=wanted.extension_id or "minio", service_id="store", **STORE)
-
-    def writer(self, kind: str, wanted: artifact_planning.Wanted) -> selector.Binding:
-        return self.reader(wanted or selector.Selector(extension_id=f"for-{kind}"))
 
 
 def plan_of(text: str, inputs: Mapping[str, str] | None = None) -> plans.Plan:
@@ -45,7 +28,7 @@ def plan_of(text: str, inputs: Mapping[str, str] | None = None) -> plans.Plan:
         codesets={},
         inputs=inputs or {},
         bindings={},
-        stores=Registry(),
+        stores=workflow_examples.Stores(),
     )
 
 

@@ -42,8 +42,15 @@ def test_every_example_is_planned_and_survives_the_store(path: Path) -> None:
     assert plans.Plan.model_validate_json(plan.model_dump_json()) == plan
     assert {step.name for step in plan.steps} == set(workflow.executed)
     assert [(item.step, item.binding.name) for item in plan.bindings] == [
-        (name, requirement.name) for step in workflow.steps for name in step.combinations or [step.name] for requirement in step.extensions
+        (name, bound) for step in workflow.steps for name in step.combinations or [step.name] for bound in _bound(step)
     ]
+
+
+def _bound(step: workflows.Step) -> list[str]:
+    """The names of a step's bindings: its extensions, and the stores of its artifacts."""
+    read = [f"input {item.name}" for item in step.inputs if item.artifact]
+    made = [f"output {item.name}" for item in step.outputs if item.artifact]
+    return [*(item.name for item in step.extensions), *read, *made]
 
 
 def test_a_plan_carries_the_identity_of_its_run() -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fuseml.domain import plans, workflows
-from fuseml.domain.plans import planning, run_inputs
-from fuseml.domain.registry.selector import Binding
+from fuseml.domain import errors, plans, workflows
+from fuseml.domain.plans import artifact_planning, planning, run_inputs
+from fuseml.domain.registry.selector import Binding, Selector
 from fuseml.domain.workflows import loading
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted((ROOT / "tests/golden/workflows").glob("*.yaml"))
 SHIPPED = sorted((ROOT / "shared/fuseml/examples/workflows").glob("*.yaml"))
 COMMIT = "5f2d7c1e9a40b3866c1d2f0e7a9b4c3d2e1f0a9b"
+VERSION = "sha256:" + "a" * 64
 
 
 def named(name: str) -> workflows.Workflow:
@@ -49,6 +50,24 @@ def binding(name: str, **fields: object) -> Binding:
     return Binding.model_validate({**defaults, **fields})
 
 
+class Stores:
+    """Stores of which everything is known: each artifact is where its name says, and each selector finds a service of its own."""
+
+    def find(self, text: str, wanted: artifact_planning.Wanted, *, opens: bool) -> artifact_planning.Held:
+        if "gone" in text:
+            raise errors.NotFoundError(f"there is no artifact {text}")
+        exact = text.replace("@latest", f"/{VERSION}")
+        return artifact_planning.Held(exact, text if "@" in text else "", "s3://bucket/x", self.reader(wanted or Selector()))
+
+    def reader(self, wanted: Selector) -> Binding:
+        service = "store" if wanted == Selector(extension_id=wanted.extension_id) else f"store of {wanted.model_dump_json()}"
+        more = {"service_category": "artifact-store", "service_resource": "s3", "url": "http://minio:9000"}
+        return binding("store", extension_id=wanted.extension_id or "minio", service_id=service, **more)
+
+    def writer(self, kind: str, wanted: artifact_planning.Wanted) -> Binding:
+        return self.reader(wanted or Selector(extension_id=f"for-{kind}"))
+
+
 def plan_of(
     workflow: workflows.Workflow,
     *,
@@ -73,6 +92,7 @@ def plan_of(
         codesets=dict.fromkeys(run_inputs.codesets(workflow), version),
         inputs=inputs or {},
         bindings=stores if bindings is None else bindings,
+        stores=Stores(),
     )
 
 

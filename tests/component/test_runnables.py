@@ -11,7 +11,7 @@ import fuseml
 from fuseml.domain.runnables import builtin
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import artifact_names, artifacts, database, workflows
-from fuseml.usecases import runnables
+from fuseml.store import runnables as stored
 from tests.component import dying
 from tests.component.runnable_api import NOON, Runnables
 from tests.component.test_backbone_crashes import in_a_process
@@ -173,8 +173,8 @@ def test_a_filter_with_another_operator_is_refused(small: Runnables, text: str) 
 
 
 def test_the_highest_release_that_a_constraint_admits_is_shown(api: Runnables) -> None:
-    for version in ("1.9.0", "1.10.0", "2.0.0-rc.1"):
-        api.register("fit", version)
+    for text in ("1.9.0", "1.10.0", "2.0.0-rc.1"):
+        api.register("fit", text)
 
     def version(query: str, status: int = 200) -> object:
         return api.call("GET", f"/runnables/fit?project=demo{query}", status=status).get("version")
@@ -320,7 +320,7 @@ def test_a_registration_that_is_killed_is_whole_or_absent_and_its_event_is_not_l
 def register_and_die(url: str, name: str, call: int) -> None:
     """Die before the row, before the artifact, before the event, and after the commit."""
     point = dying.at(1)
-    targets = [(runnables.runnables, "add"), (runnables.artifacts, "record"), (cloudevents, "enqueue"), (cloudevents, "relay")]
+    targets = [(stored, "add"), (artifacts, "record"), (cloudevents, "enqueue"), (cloudevents, "relay")]
     module, function = targets[call - 1]
     setattr(module, function, point)
     Runnables(database.Database(url), new=False).register(name)

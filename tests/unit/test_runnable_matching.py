@@ -70,7 +70,7 @@ def test_a_further_fact_never_turns_a_refusal_into_a_fit_and_unknown_needs_a_mis
     for name in ("format", "framework", "version"):
         if getattr(offer, name) == "":
             values = {"format": FORMATS, "framework": FRAMEWORKS, "version": VERSIONS}[name]
-            after = [matching.match(dataclasses.replace(offer, **{name: value}), item).verdict for value in values]  # type: ignore[arg-type]
+            after = [matching.match(dataclasses.replace(offer, **{name: value}), item).verdict for value in values]
             assert before.verdict != "refused" or "fits" not in after
     if before.verdict == "unknown":
         assert "" in (offer.format, offer.framework, offer.version)

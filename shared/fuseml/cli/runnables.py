@@ -207,9 +207,9 @@ def explain(
     project: options.Project = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Explain whether an artifact, or the outputs of another runnable, fit the inputs of a runnable.
+    """Explain which inputs an artifact or other outputs fit.
 
-    The table leaves out pairs of different types where others are of one type.
+    The artifact, or the outputs of the other runnable, are compared with each input. The table leaves out pairs of different types where others are of one type.
     """
     name, version = _split(name)
     matches = session.connect(context).runnables.explain(name, offer, project or None, version)

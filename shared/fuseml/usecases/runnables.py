@@ -42,9 +42,8 @@ def register(
     if stored is not None:
         _check_same(str(address), stored.digest, runnable.digest)
         return stored, None
-    deleted = artifact_names.deletion(session, str(address))
     known = artifacts.find(session, str(address))
-    for digest in (deleted.digest if deleted else None, known.digest if known else None):
+    for digest in (artifact_names.deleted_digest(session, str(address)), known.digest if known else None):
         _check_same(str(address), digest or runnable.digest, runnable.digest)
     row = runnables.Runnable(
         address=str(address),

@@ -1,4 +1,4 @@
-"""Artifacts in a bucket and a folder: killed uploads, the sweep, uploads from folders and downloads into them."""
+"""Artifacts in a bucket and a folder: killed uploads, leftovers, uploads from folders and downloads into them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fuseml import artifactstores
-from fuseml.artifactstores import Connection, File, Opened, Source, bucket, folders, layout, sweeping
+from fuseml.artifactstores import Connection, File, Opened, Source, bucket, folders, layout, leftovers
 from fuseml.contents import filesystem
 from fuseml.domain import errors
 from fuseml.domain.artifact import Address
@@ -108,12 +108,12 @@ def test_an_upload_that_is_killed_anywhere_leaves_nothing_visible_and_can_be_rep
     for number in killed[::3]:
         name = f"killed-{number}"
         if number % 2:
-            store.sweep(EVERYTHING)
+            store.discard_leftovers(EVERYTHING)
         address = publish(store, killed_upload.FILES, name)
         assert versions(store, name) == [address]
         assert contents(store, address) == killed_upload.FILES
-    store.sweep(EVERYTHING)
-    assert store.sweep(EVERYTHING) == 0
+    store.discard_leftovers(EVERYTHING)
+    assert store.discard_leftovers(EVERYTHING) == 0
     for number in visible:
         [address] = versions(store, f"killed-{number}")
         assert contents(store, address) == killed_upload.FILES
@@ -132,7 +132,7 @@ def test_concurrent_commits_of_the_same_contents_are_one_version(store: bucket.B
     assert versions(store) == [addresses[0]] == sorted({*addresses}, key=str)
 
 
-# The sweep
+# Leftovers
 
 
 def test_files_are_stored_once_and_go_with_the_last_version_that_names_them(store: bucket.BucketStore, root: Path) -> None:
@@ -141,15 +141,15 @@ def test_files_are_stored_once_and_go_with_the_last_version_that_names_them(stor
     assert len(stored(root, "files")) == 3
     store.delete(first)
     assert contents(store, second) == {"a": b"same", "c": b"new"}
-    assert store.sweep() == 0, "nothing is old"
-    assert store.sweep(EVERYTHING) == 2
+    assert store.discard_leftovers() == 0, "nothing is old"
+    assert store.discard_leftovers(EVERYTHING) == 2
     assert len(stored(root, "files")) == 2
     assert contents(store, second) == {"a": b"same", "c": b"new"}
     assert publish(store, {"a": b"same", "b": b"old"}) == first
     assert contents(store, first) == {"a": b"same", "b": b"old"}
     for address in (first, second):
         store.delete(address)
-    store.sweep(EVERYTHING)
+    store.discard_leftovers(EVERYTHING)
     assert [path for path in root.rglob("*") if path.is_file()] == []
 
 
@@ -159,14 +159,14 @@ def test_an_upload_renews_the_files_that_it_reuses(store: bucket.BucketStore, ro
         os.utime(path, (0, 0))
     place = store.place("dataset", PROJECT, "iris")
     digest = store.write(place, sources({"a": b"same", "b": b"new"}))
-    assert store.sweep() == 1, "the manifest of the deleted version"
+    assert store.discard_leftovers() == 1, "the manifest of the deleted version"
     assert contents(store, store.commit(place, digest)) == {"a": b"same", "b": b"new"}
 
 
-def test_contents_that_the_sweep_may_have_taken_are_not_committed(store: bucket.BucketStore, clock: Later) -> None:
+def test_contents_that_may_be_deleted_as_leftovers_are_not_committed(store: bucket.BucketStore, clock: Later) -> None:
     place = store.place("dataset", PROJECT, "iris")
     digest = store.write(place, sources({"a": b"1"}))
-    clock.ahead = sweeping.STALE
+    clock.ahead = leftovers.STALE
     with pytest.raises(errors.TemporaryError, match="written too long ago; write them again"):
         store.commit(place, digest)
     assert versions(store) == []
@@ -180,14 +180,14 @@ def test_contents_that_the_sweep_may_have_taken_are_not_committed(store: bucket.
     assert versions(store) == [address]
 
 
-def test_a_damaged_manifest_stops_the_sweep_of_its_name_and_is_reported(store: bucket.BucketStore, root: Path) -> None:
+def test_a_damaged_manifest_keeps_the_leftovers_of_its_name_and_is_reported(store: bucket.BucketStore, root: Path) -> None:
     address = publish(store, {"a": b"1"})
     [manifest] = root.rglob("manifests/*")
     flip(manifest)
     with pytest.raises(errors.PermanentError, match=r"manifest of sha256:.* is damaged"):
         store.open(address)
     with pytest.raises(errors.PermanentError, match="is damaged"):
-        store.sweep(EVERYTHING)
+        store.discard_leftovers(EVERYTHING)
     assert len(stored(root, "files")) == 1
 
 

@@ -1,7 +1,7 @@
 """Artifacts in a bucket or a folder: of any kind, content-addressed, and the only store that FuseML itself lays out (`layout`).
 
 A file is stored once for a name, under its SHA-256; a version is the digest of its manifest. The record of a version is written last: a killed
-upload leaves files that no version names, which the next upload reuses and `sweep` deletes.
+upload leaves files that no version names, which the next upload reuses and `discard_leftovers` deletes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from fuseml.artifactstores import manifest, paths, records, sweeping, tag_names
+from fuseml.artifactstores import leftovers, manifest, paths, records, tag_names
 from fuseml.artifactstores.layout import Keys, moment_and_digest
 from fuseml.artifactstores.port import (
     PAGE,
@@ -106,7 +106,7 @@ class BucketStore(Undeclared):
         return digest
 
     def commit(self, place: Place, digest: str, about: About = UNSTATED) -> Address:
-        """See `ArtifactStore.commit`. Raises TemporaryError for contents that were written so long ago that the sweep may have taken parts."""
+        """See `ArtifactStore.commit`. Raises TemporaryError for contents that were written so long ago that parts may be gone as leftovers."""
         address, digits = Address(place.kind, place.project, place.name, digest), manifest.hexadecimal(digest)
         keys = Keys.of_address(address)
         with contextlib.suppress(errors.NotFoundError):
@@ -144,7 +144,7 @@ class BucketStore(Undeclared):
                 self._contents.delete(key)
 
     def delete(self, address: Address) -> None:
-        """See `ArtifactStore.delete`. The next sweep deletes the contents that no other version names."""
+        """See `ArtifactStore.delete`. `discard_leftovers` deletes the contents that no other version names."""
         keys, digest = Keys.of_address(address), manifest.hexadecimal(address.version)
         moment = self._first_moment(keys, digest)
         if moment is None:
@@ -156,14 +156,14 @@ class BucketStore(Undeclared):
                 self._contents.delete(keys.tag(tag))
         self._contents.delete(keys.moment(digest))
 
-    def sweep(self, stale: float = sweeping.STALE) -> int:
+    def discard_leftovers(self, stale: float = leftovers.STALE) -> int:
         """Delete the leftovers of all names that were written more than `stale` seconds ago; their number. One name after the other."""
         count = self._contents.discard_unfinished(stale)
         for kind in sorted(self.kinds):
             after = ""
             while entries := self._contents.entries(kind, after, 1):
                 root = "/".join(entries[0].key.split("/")[:3])
-                count += sweeping.sweep(self._contents, Keys(root), stale)
+                count += leftovers.discard(self._contents, Keys(root), stale)
                 # Behind every key of this name.
                 after = f"{root}/z"
         return count
@@ -175,7 +175,7 @@ class BucketStore(Undeclared):
             size += len(block)
         digest = hashed.hexdigest()
         key = keys.file(digest)
-        # Renewed, so that no sweep takes it for a leftover before the commit.
+        # Renewed, so that it is no leftover before the commit.
         if not (self._stored_size(key) == size and self._contents.renew(key)):
             self._contents.put(key, _unchanged(source, digest))
         return File(source.path, size, f"sha256:{digest}", source.executable)
@@ -191,11 +191,11 @@ class BucketStore(Undeclared):
         with self._missing_is(f"what should become {address}"):
             files = self._manifest(keys, digest)
         needed = {manifest.hexadecimal(file.digest): file.size for file in files}
-        written = next((entry for entry in sweeping.entries(self._contents, keys.manifests) if entry.key == keys.manifest(digest)), None)
-        for entry in sweeping.entries(self._contents, keys.files):
+        written = next((entry for entry in leftovers.entries(self._contents, keys.manifests) if entry.key == keys.manifest(digest)), None)
+        for entry in leftovers.entries(self._contents, keys.files):
             if needed.get(entry.key.rpartition("/")[2]) == entry.size:
                 del needed[entry.key.rpartition("/")[2]]
-        if needed or written is None or written.modified < self._now() - sweeping.STALE / 2:
+        if needed or written is None or written.modified < self._now() - leftovers.STALE / 2:
             raise errors.TemporaryError(f"the contents for {address} were written too long ago; write them again")
         return sum(file.size or 0 for file in files)
 
@@ -232,7 +232,7 @@ class BucketStore(Undeclared):
         return manifest.decode(self._small(keys.manifest(digest), manifest.LARGEST), f"sha256:{digest}")
 
     def _tags(self, keys: Keys) -> Iterator[tuple[str, str]]:
-        for entry in sweeping.entries(self._contents, keys.tags):
+        for entry in leftovers.entries(self._contents, keys.tags):
             with contextlib.suppress(errors.NotFoundError):
                 yield self._tag(entry.key)
 

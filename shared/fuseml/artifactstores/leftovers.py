@@ -1,4 +1,4 @@
-"""The sweep of a bucket: deletes what killed uploads and deleted versions left, once it is old enough that no upload can still want it."""
+"""Leftovers of a bucket: what killed uploads and deleted versions left, old enough that no upload can still want it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STALE = 86400.0
 _LISTED = 1000
 
 
-def sweep(contents: Contents, keys: Keys, stale: float = STALE) -> int:
+def discard(contents: Contents, keys: Keys, stale: float = STALE) -> int:
     """Delete the leftovers of one name that were written more than `stale` seconds ago; their number.
 
     Raises PermanentError, and deletes nothing, if the manifest of a version is damaged: the files that it names are unknown.
@@ -37,10 +37,10 @@ def sweep(contents: Contents, keys: Keys, stale: float = STALE) -> int:
             dropped.append(entry.key)
         else:
             kept |= _files(contents, entry.key, digest)
-    leftovers = dropped + [key for key in old if key.rpartition("/")[2] not in kept]
-    for key in leftovers:
+    discarded = dropped + [key for key in old if key.rpartition("/")[2] not in kept]
+    for key in discarded:
         contents.delete(key)
-    return len(leftovers)
+    return len(discarded)
 
 
 def entries(contents: Contents, prefix: str) -> Iterator[Entry]:

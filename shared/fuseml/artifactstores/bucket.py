@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from fuseml.artifactstores import leftovers, manifest, paths, records, tag_names
+from fuseml.artifactstores import leftovers, manifest, paths, records
 from fuseml.artifactstores.layout import Keys, moment_and_digest
 from fuseml.artifactstores.port import (
     PAGE,
@@ -32,6 +32,7 @@ from fuseml.artifactstores.port import (
 )
 from fuseml.domain import artifact, errors
 from fuseml.domain.artifact import Address
+from fuseml.artifactstores import tag_names
 
 if TYPE_CHECKING:
     from fuseml.contents import Contents
@@ -106,12 +107,17 @@ class BucketStore(Undeclared):
         return digest
 
     def commit(self, place: Place, digest: str, about: About = UNSTATED) -> Address:
-        """See `ArtifactStore.commit`. Raises TemporaryError for contents that were written so long ago that parts may be gone as leftovers."""
+        """See `ArtifactStore.commit`.
+
+        Raises TemporaryError for contents that were written so long ago that parts may be gone as leftovers, and while such are deleted.
+        """
         address, digits = Address(place.kind, place.project, place.name, digest), manifest.hexadecimal(digest)
         keys = Keys.of_address(address)
         with contextlib.suppress(errors.NotFoundError):
             self._record(address)
             return address
+        if leftovers.is_discarding(self._contents, keys, self._now()):
+            raise errors.TemporaryError(f"leftovers of {place.kind}://{place.project}/{place.name} are being deleted; commit again")
         size = self._check_written(keys, digits, address)
         moment = self._moment(keys, digits)
         self._contents.create(keys.version(moment, digits), records.encode(records.Record(size, about)))
@@ -149,15 +155,15 @@ class BucketStore(Undeclared):
         moment = self._first_moment(keys, digest)
         if moment is None:
             return
-        # First the record: without it the version is invisible, and a repetition finishes the rest.
+        # First the record: without it the version is invisible, and a repetition finishes the rest. The moment stays until the contents
+        # go: a concurrent commit has read it, and would make a record that belongs to none.
         self._contents.delete(keys.version(moment, digest))
         for owner, tag in list(self._tags(keys)):
             if owner == digest:
                 self._contents.delete(keys.tag(tag))
-        self._contents.delete(keys.moment(digest))
 
     def discard_leftovers(self, stale: float = leftovers.STALE) -> int:
-        """Delete the leftovers of all names that were written more than `stale` seconds ago; their number. One name after the other."""
+        """Delete the leftovers of all names that were written more than `stale` seconds ago; the number of files. One name after the other."""
         count = self._contents.discard_unfinished(stale)
         for kind in sorted(self.kinds):
             after = ""
@@ -206,7 +212,7 @@ class BucketStore(Undeclared):
             return now
         first = self._first_moment(keys, digest)
         if first is None:
-            raise errors.TemporaryError(f"the version sha256:{digest} is being deleted; commit it again")
+            raise errors.TemporaryError(f"the version sha256:{digest} is being deleted; write and commit it again")
         return first
 
     def _first_moment(self, keys: Keys, digest: str) -> int | None:

@@ -5,6 +5,7 @@
                         moments/<sha256>            the moment of its first commit, which orders it among the others
                         versions/<moment>-<sha256>  the record of a committed version; the version is visible while it exists
                         tags/<tag>                  a tag, and the sha256 of the version that it names
+                        discards/<number>           the mark of a process that deletes leftovers
 """
 
 from __future__ import annotations
@@ -60,8 +61,16 @@ class Keys:
         return f"{self.root}/versions"
 
     @property
+    def moments(self) -> str:
+        return f"{self.root}/moments"
+
+    @property
     def tags(self) -> str:
         return f"{self.root}/tags"
+
+    @property
+    def discards(self) -> str:
+        return f"{self.root}/discards"
 
     def file(self, digest: str) -> str:
         return f"{self.files}/{digest}"
@@ -70,10 +79,13 @@ class Keys:
         return f"{self.manifests}/{digest}"
 
     def moment(self, digest: str) -> str:
-        return f"{self.root}/moments/{digest}"
+        return f"{self.moments}/{digest}"
 
     def version(self, moment: int, digest: str) -> str:
         return f"{self.versions}/{moment:0{_DIGITS}d}-{digest}"
+
+    def discard(self, number: str) -> str:
+        return f"{self.discards}/{number}"
 
     def tag(self, tag: str) -> str:
         return f"{self.tags}/{escaped(tag)}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fuseml.artifactstores import manifest
@@ -17,30 +18,59 @@ if TYPE_CHECKING:
 STALE = 86400.0
 """Seconds after which contents without a version are leftovers. A commit takes nothing that is older than half of it."""
 
+LEASE = 600.0
+"""Seconds for which a mark of a discard counts. The discard itself ends within half of it; its next call continues."""
+
 _LISTED = 1000
 
 
 def discard(contents: Contents, keys: Keys, stale: float = STALE) -> int:
-    """Delete the leftovers of one name that were written more than `stale` seconds ago; their number.
+    """Delete the leftovers of one name that were written more than `stale` seconds ago; the number of deleted files and manifests.
 
     Raises PermanentError, and deletes nothing, if the manifest of a version is damaged: the files that it names are unknown.
     """
-    # Candidates first: what is written later is no candidate, and its manifest protects what it reuses.
-    oldest = time.time() - stale
-    old = [entry.key for entry in entries(contents, keys.files) if entry.modified < oldest]
+    now, started, count = time.time(), time.monotonic(), 0
+    for mark in [entry.key for entry in entries(contents, keys.discards) if entry.modified < now - LEASE]:
+        contents.delete(mark)
+    old = [entry.key for entry in entries(contents, keys.files) if entry.modified < now - stale]
+    if not (old or any(entry.modified < now - stale for entry in entries(contents, keys.manifests))):
+        return 0
+    # The mark comes before the list of manifests, and a commit looks for marks behind its manifest. So either the list has the manifest,
+    # or the commit finds the mark, or this discard has ended, and the commit finds what is missing.
+    mark = keys.discard(secrets.token_hex(8))
+    contents.create(mark, b"")
+    try:
+        for key in _discarded(contents, keys, old, now - stale):
+            if time.monotonic() > started + LEASE / 2:
+                break
+            contents.delete(key)
+            count += not key.startswith(f"{keys.moments}/")
+    finally:
+        contents.delete(mark)
+    return count
+
+
+def is_discarding(contents: Contents, keys: Keys, now: float) -> bool:
+    """Whether a discard of the name may be deleting files now (Unix seconds)."""
+    return any(entry.modified >= now - LEASE for entry in entries(contents, keys.discards))
+
+
+def _discarded(contents: Contents, keys: Keys, old: Sequence[str], oldest: float) -> list[str]:
+    """The keys to delete: manifests, then files, then moments. `old` are the files that are older than `oldest`."""
     committed = {found[1] for entry in entries(contents, keys.versions) if (found := moment_and_digest(entry.key))}
     kept: set[str] = set()
+    present: set[str] = set()
     dropped: list[str] = []
     for entry in entries(contents, keys.manifests):
         digest = entry.key.rpartition("/")[2]
         if digest not in committed and entry.modified < oldest:
             dropped.append(entry.key)
         else:
+            present.add(digest)
             kept |= _files(contents, entry.key, digest)
-    discarded = dropped + [key for key in old if key.rpartition("/")[2] not in kept]
-    for key in discarded:
-        contents.delete(key)
-    return len(discarded)
+    files = [key for key in old if key.rpartition("/")[2] not in kept]
+    moments = [entry.key for entry in entries(contents, keys.moments) if entry.key.rpartition("/")[2] not in committed | present]
+    return dropped + files + moments
 
 
 def entries(contents: Contents, prefix: str) -> Iterator[Entry]:

@@ -1,0 +1,103 @@
+"""Two concurrent operations on contents, whose calls alternate by a schedule: the same interleaving at each run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+from fuseml.contents import Contents
+from fuseml.contents.port import Entry
+from tests.waiting import PATIENCE
+
+
+class Stepped:
+    """Contents whose calls wait for their permission, unless they come from another thread than that of an `Operation`."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._operations: dict[int, Operation] = {}
+
+    def begin(self, work: Callable[[], object]) -> Operation:
+        """An operation that stands before its first call."""
+        return Operation(work, self._operations)
+
+    def _stop(self) -> None:
+        operation = self._operations.get(threading.get_ident())
+        if operation is not None:
+            operation.stop()
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> int:
+        self._stop()
+        return self._contents.put(key, blocks)
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._stop()
+        return self._contents.create(key, data)
+
+    def get(self, key: str, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
+        self._stop()
+        return self._contents.get(key, offset, limit)
+
+    def size(self, key: str) -> int:
+        self._stop()
+        return self._contents.size(key)
+
+    def delete(self, key: str) -> None:
+        self._stop()
+        self._contents.delete(key)
+
+    def entries(self, prefix: str, after: str = "", limit: int = 1000) -> list[Entry]:
+        self._stop()
+        return self._contents.entries(prefix, after, limit)
+
+    def renew(self, key: str) -> bool:
+        self._stop()
+        return self._contents.renew(key)
+
+    def discard_unfinished(self, seconds: float) -> int:
+        self._stop()
+        return self._contents.discard_unfinished(seconds)
+
+    def link(self, key: str, seconds: int) -> str:
+        return self._contents.link(key, seconds)
+
+
+class Operation:
+    """Work in a thread of its own, which stands still before each call."""
+
+    def __init__(self, work: Callable[[], object], operations: dict[int, Operation]) -> None:
+        self.result: object = None
+        self.error: Exception | None = None
+        self.is_ended = False
+        self._work = work
+        self._operations = operations
+        self._may, self._stands = threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._stands.acquire(timeout=PATIENCE)
+
+    def stop(self) -> None:
+        """Stand still until the next permission."""
+        self._stands.release()
+        assert self._may.acquire(timeout=PATIENCE)
+
+    def go(self, calls: int | None = None) -> None:
+        """Let the operation do this many calls, or all of them."""
+        done = 0
+        while not self.is_ended and (calls is None or done < calls):
+            self._may.release()
+            assert self._stands.acquire(timeout=PATIENCE)
+            done += 1
+        if self.is_ended:
+            self._thread.join()
+
+    def _run(self) -> None:
+        self._operations[threading.get_ident()] = self
+        try:
+            self.result = self._work()
+        except Exception as error:
+            self.error = error
+        finally:
+            del self._operations[threading.get_ident()]
+            self.is_ended = True
+            self._stands.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -128,6 +129,70 @@ def test_a_model_that_is_not_complete_or_not_logged_is_not_committed(store: arti
     assert list(store.versions("model", "demo", "pending").versions) == []
 
 
+def registered(url: str, name: str, logged: str, **tags: str) -> str:
+    """The number of a version that MLflow's own client registers, with these tags of the version."""
+    with contextlib.suppress(AssertionError):
+        mlflow_servers.call(url, "POST", "registered-models/create", {"name": name})
+    run = mlflow_servers.call(url, "GET", f"logged-models/{logged}", {})["model"]["info"]["source_run_id"]
+    listed = [{"key": key, "value": value} for key, value in tags.items()]
+    data = {"name": name, "source": f"models:/{logged}", "model_id": logged, "run_id": run, "tags": listed}
+    return str(mlflow_servers.call(url, "POST", "model-versions/create", data)["model_version"]["version"])
+
+
+def numbers(url: str, name: str) -> list[str]:
+    """All versions that MLflow has of a name."""
+    return [version.version for version in client.Tracking(url).versions(f"name = '{name}'", 100)]
+
+
+@pytest.mark.parametrize("owned_by", ["version", "run"])
+def test_a_commit_leaves_the_versions_of_other_projects_and_clients(
+    store: artifactstores.ArtifactStore, mlflow_server: str, owned_by: str
+) -> None:
+    name, tags = f"shared-{owned_by}", {"fuseml.project": "blue"}
+    logged = mlflow_servers.log(mlflow_server, MLMODEL, tags=tags if owned_by == "run" else {})
+    of_version = tags if owned_by == "version" else {}
+    assert [registered(mlflow_server, name, logged, **of_version) for _ in range(2)] == ["1", "2"]
+    own = store.commit(store.place("model", "demo", name), f"models:/{logged}")
+    assert (own.version, numbers(mlflow_server, name)) == ("3", ["1", "2", "3"])
+    assert store.commit(store.place("model", "demo", name), f"models:/{logged}") == own
+    assert store.commit(store.place("model", "blue", name), f"models:/{logged}").version == "1"
+    assert numbers(mlflow_server, name) == ["1", "2", "3"]
+
+
+def test_a_commit_takes_the_version_that_mlflows_client_registered(store: artifactstores.ArtifactStore, mlflow_server: str) -> None:
+    logged = mlflow_servers.log(mlflow_server, MLMODEL, tags={"fuseml.project": "demo"})
+    assert [registered(mlflow_server, "taken", logged) for _ in range(2)] == ["1", "2"]
+    assert store.commit(store.place("model", "demo", "taken"), f"models:/{logged}").version == "1"
+    assert numbers(mlflow_server, "taken") == ["1", "2"]
+
+
+@pytest.mark.parametrize("owned_by", ["version", "run", "both"])
+def test_pages_and_changes_have_the_project_of_the_version_or_of_its_run(mlflow_server: str, owned_by: str) -> None:
+    name, blue = f"listed-{owned_by}", connect(mlflow_server, "blue")
+    of_run = {"version": {}, "run": {"fuseml.project": "blue"}, "both": {"fuseml.project": "red"}}[owned_by]
+    logged = mlflow_servers.log(mlflow_server, MLMODEL, tags=of_run)
+    registered(mlflow_server, name, logged, **({} if owned_by == "run" else {"fuseml.project": "blue"}))
+    registered(mlflow_server, name, mlflow_servers.log(mlflow_server, MLMODEL))
+    listed = {project: [item.address.version for item in blue.versions("model", project, name).versions] for project in ("blue", "red")}
+    assert listed == {"blue": ["1", "2"], "red": ["2"]}
+    for store, default in ((blue, "blue"), (connect(mlflow_server, "green"), "green")):
+        found = [address for address in store.changes().addresses if address.name == name]
+        assert sorted(found, key=str) == sorted([Address("model", "blue", name, "1"), Address("model", default, name, "2")], key=str)
+    for item in blue.versions("model", "blue", name).versions:
+        assert blue.describe(item.address).address == item.address
+
+
+def test_a_tag_leaves_no_version_of_another_project(store: artifactstores.ArtifactStore, mlflow_server: str) -> None:
+    theirs, own = (
+        store.commit(store.place("model", project, "aliased"), f"models:/{mlflow_servers.log(mlflow_server, MLMODEL)}")
+        for project in ("blue", "demo")
+    )
+    store.tag(theirs, "best")
+    with pytest.raises(errors.ConflictError, match="is on a version of another project"):
+        store.tag(own, "best")
+    assert store.resolve("model", "blue", "aliased", "best") == theirs
+
+
 @pytest.mark.parametrize("owned_by", ["version", "run"])
 def test_a_model_of_another_project_is_not_found(store: artifactstores.ArtifactStore, mlflow_server: str, owned_by: str) -> None:
     name = f"private-{owned_by}"
@@ -136,11 +201,7 @@ def test_a_model_of_another_project_is_not_found(store: artifactstores.ArtifactS
         store.commit(place, f"models:/{mlflow_servers.log(mlflow_server, MLMODEL)}")
     else:
         logged = mlflow_servers.log(mlflow_server, MLMODEL, tags={"fuseml.project": "blue"})
-        run = mlflow_servers.call(mlflow_server, "GET", f"logged-models/{logged}", {})["model"]["info"]["source_run_id"]
-        mlflow_servers.call(mlflow_server, "POST", "registered-models/create", {"name": name})
-        mlflow_servers.call(
-            mlflow_server, "POST", "model-versions/create", {"name": name, "source": f"models:/{logged}", "model_id": logged, "run_id": run}
-        )
+        registered(mlflow_server, name, logged)
     own, foreign = Address("model", "blue", name, "1"), Address("model", "red", name, "1")
     assert store.describe(own).address == own
     store.tag(own, "best")

@@ -13,9 +13,8 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from fuseml.artifactstores import tag_names
+from fuseml.artifactstores import mlmodel
+from fuseml.artifactstores.mlflow_owners import PROJECT, Owners
 from fuseml.artifactstores.port import (
     PAGE,
     UNSTATED,
@@ -33,16 +32,13 @@ from fuseml.artifactstores.port import (
 from fuseml.contents import mlflow
 from fuseml.domain import artifact, errors
 from fuseml.domain.artifact import Address
+from fuseml.artifactstores import tag_names
 
-PROJECT = "fuseml.project"
 _DIGEST = "fuseml.digest"
 _PRODUCER = "fuseml.producer"
 _LARGEST_MLMODEL = 1 << 20
 _LOGGED = re.compile(r"models:/(m-[0-9a-f]{1,64})")
 _NUMBER = re.compile(r"[1-9]\d{0,8}")
-_LONGEST_VERSION = 100
-# The flavors that load a model for another one's sake.
-_GENERAL = ("python_function", "mlflow.pyfunc")
 # A version may appear this late behind the newest one.
 _LATE = 10 * 60 * 1000
 
@@ -68,20 +64,18 @@ class MlflowStore(Undeclared):
         match = _LOGGED.fullmatch(version.source or "")
         logged = match[1] if match else ""
         info, metrics, params = self._logged(logged)
-        flavors = self._flavors(version)
-        framework = next((name for name in flavors["flavors"] if name not in _GENERAL), "python_function" if flavors["flavors"] else "")
-        details = flavors["flavors"].get(framework) or {}
+        file = self._file(version)
         about = About(
-            format="mlflow" if flavors["flavors"] else "",
-            framework=framework,
-            framework_version=_version_of(details),
+            format="mlflow" if file.framework else "",
+            framework=file.framework,
+            framework_version=file.framework_version,
             producer=version.tags.get(_PRODUCER, "") or (f"runs:/{version.run_id}" if version.run_id else ""),
             metrics={**(run.metrics if run else {}), **metrics},
             params={**(run.params if run else {}), **params},
             metadata={"source": version.source or "", **({"model_id": logged} if info else {})},
         )
         labels = {name: value for name, value in version.tags.items() if not name.startswith("mlflow.")}
-        return Description(address, self._digest(version), version.created, _size(flavors), about, labels)
+        return Description(address, self._digest(version), version.created, file.size, about, labels)
 
     def versions(self, kind: str, project: str, name: str, after: str = "", limit: int = PAGE) -> Page:
         """See `ArtifactStore.versions`."""
@@ -90,16 +84,15 @@ class MlflowStore(Undeclared):
             raise errors.InvalidError(f"{after[:100]!r} is not the end of a page of versions")
         behind = f" AND version_number > {after}" if after else ""
         listed = self._tracking.versions(f"name = {_quoted(name)}{behind}", limit + 1)
-        own = [version for version in listed[:limit] if version.tags.get(PROJECT, project) == project]
+        owner = Owners(self._tracking)
+        own = [version for version in listed[:limit] if owner(version) in (project, "")]
         versions = [Version(Address(kind, project, name, version.version), version.created) for version in own]
         return Page(versions, listed[limit - 1].version if len(listed) > limit else "")
 
     def locate(self, address: Address) -> Location:
         """See `ArtifactStore.locate`. The URI is one for MLflow's own client, `models:/name/version`."""
         version, _ = self._version(address)
-        return Location(
-            f"models:/{address.name}/{address.version}", self._digest(version), _size(self._flavors(version)), self._environment
-        )
+        return Location(f"models:/{address.name}/{address.version}", self._digest(version), self._file(version).size, self._environment)
 
     def place(self, kind: str, project: str, name: str) -> Place:
         """See `ArtifactStore.place`. The URI is that of the tracking server, on which the workload logs a model."""
@@ -107,7 +100,10 @@ class MlflowStore(Undeclared):
         return Place(kind, project, name, self._url, self._environment)
 
     def commit(self, place: Place, digest: str, about: About = UNSTATED) -> Address:
-        """See `ArtifactStore.commit`. The digest is the address of a logged model, `models:/m-...`: its files never change."""
+        """See `ArtifactStore.commit`. The digest is the address of a logged model, `models:/m-...`: its files never change.
+
+        A version of the model that MLflow's own client registered for the project is taken as it is.
+        """
         match = _LOGGED.fullmatch(digest)
         if not match:
             raise errors.InvalidError(f"{digest[:100]!r} is not the address of a logged model (models:/m-...)")
@@ -116,23 +112,24 @@ class MlflowStore(Undeclared):
             raise errors.NotFoundError(f"the tracking server has no logged model {digest}")
         if info.get("status") != "LOGGED_MODEL_READY":
             raise errors.TemporaryError(f"the logged model {digest} is not complete yet")
-        condition = f"name = {_quoted(place.name)} AND source_path = {_quoted(digest)}"
-        if not self._tracking.versions(condition, 1):
-            self._register(place, digest, str(info.get("source_run_id") or ""), match[1], about)
-        # Of two versions that concurrent calls made the first one stays.
-        first, *others = self._tracking.versions(condition, PAGE)
-        for other in others:
-            self._delete(other.name, other.version)
-        return Address(place.kind, place.project, place.name, first.version)
+        first = self._committed(place, digest)
+        if first is None:
+            made = self._register(place, digest, str(info.get("source_run_id") or ""), match[1], about)
+            # Of the versions that concurrent calls made the first one stays; each call deletes its own only.
+            first = self._committed(place, digest)
+            if first is None:
+                raise errors.TemporaryError(f"the version {made} of {place.name!r} was deleted during its commit; commit it again")
+            if first != made:
+                self._delete(place.name, made)
+        return Address(place.kind, place.project, place.name, first)
 
     def resolve(self, kind: str, project: str, name: str, tag: str) -> Address:
         """See `ArtifactStore.resolve`."""
         check_kind(self, kind)
-        model = self._tracking.call("GET", "/registered-models/get", {"name": name}).get("registered_model", {})
-        found = [str(item.get("version", "")) for item in model.get("aliases", []) if item.get("alias") == tag]
-        if not found:
+        found = self._aliased(name, tag)
+        if found is None:
             raise errors.NotFoundError(f"the artifact store {self.resource!r} has no {kind}://{project}/{name}@{tag}")
-        address = Address(kind, project, name, found[0])
+        address = Address(kind, project, name, found)
         self._version(address)
         return address
 
@@ -141,9 +138,17 @@ class MlflowStore(Undeclared):
         return sorted(self._version(address)[0].aliases)
 
     def tag(self, address: Address, tag: str) -> None:
-        """See `ArtifactStore.tag`. MLflow refuses `latest` and names like `v1`."""
+        """See `ArtifactStore.tag`. MLflow refuses `latest` and names like `v1`. Raises ConflictError for an alias of another project's version."""
         tag_names.check(tag)
         self._version(address)
+        present = self._aliased(address.name, tag)
+        if present is not None:
+            with contextlib.suppress(errors.NotFoundError):
+                owner = Owners(self._tracking)(self._tracking.model_version(address.name, present))
+                if owner not in (address.project, ""):
+                    raise errors.ConflictError(
+                        f"the alias {tag!r} of {address.name!r} is on a version of another project; MLflow has one of each name: choose another"
+                    )
         self._tracking.call("POST", "/registered-models/alias", {"name": address.name, "alias": tag, "version": address.version})
 
     def untag(self, address: Address, tag: str) -> None:
@@ -182,6 +187,7 @@ class MlflowStore(Undeclared):
             raise errors.InvalidError(f"{position[:100]!r} is not a position of changes")
         seen = newest = int(position or 0)
         addresses: dict[Address, None] = {}
+        owner = Owners(self._tracking)
         token: str | None = None
         while True:
             # The latest first: a version that changes meanwhile moves to the front, where the next call finds it.
@@ -189,7 +195,7 @@ class MlflowStore(Undeclared):
             for version in versions:
                 newest = max(newest, version.updated)
                 if version.updated >= seen - _LATE:
-                    addresses[Address("model", version.tags.get(PROJECT) or self._project, version.name, version.version)] = None
+                    addresses[Address("model", owner(version) or self._project, version.name, version.version)] = None
             if token is None or (versions and versions[-1].updated < seen - _LATE):
                 return Changes(list(reversed(addresses)), str(newest))
 
@@ -203,15 +209,28 @@ class MlflowStore(Undeclared):
             version = self._tracking.model_version(address.name, address.version)
         except errors.NotFoundError:
             raise missing from None
-        run = None
-        if version.run_id:
-            # A deleted run leaves its models.
-            with contextlib.suppress(errors.NotFoundError):
-                run = self._tracking.run(version.run_id)
-        owner = version.tags.get(PROJECT) or (run.tags.get(PROJECT) if run else None)
-        if owner and owner != address.project:
+        owner = Owners(self._tracking)
+        if owner(version) not in (address.project, ""):
             raise missing
-        return version, run
+        return version, owner.run(version.run_id)
+
+    def _aliased(self, name: str, alias: str) -> str | None:
+        """The version that has an alias. Raises NotFoundError for an unknown name."""
+        model = self._tracking.call("GET", "/registered-models/get", {"name": name}).get("registered_model", {})
+        return next((str(item.get("version", "")) for item in model.get("aliases", []) if item.get("alias") == alias), None)
+
+    def _committed(self, place: Place, digest: str) -> str | None:
+        """The first version of the name with this source that belongs to the project, or to every one."""
+        owner, after = Owners(self._tracking), "0"
+        while True:
+            condition = f"name = {_quoted(place.name)} AND source_path = {_quoted(digest)} AND version_number > {after}"
+            found = self._tracking.versions(condition, PAGE)
+            for version in found:
+                if owner(version) in (place.project, ""):
+                    return version.version
+            if len(found) < PAGE:
+                return None
+            after = found[-1].version
 
     def _logged(self, model: str) -> tuple[Mapping[str, Any], dict[str, float], dict[str, str]]:
         """Facts, metrics and parameters of a logged model; all empty for an unknown one. Raises PermanentError for an unclear answer."""
@@ -224,24 +243,14 @@ class MlflowStore(Undeclared):
             metrics = {item["key"]: float(item["value"]) for item in data.get("metrics", [])}
             return found.get("info", {}), metrics, {item["key"]: str(item.get("value", "")) for item in data.get("params", [])}
 
-    def _flavors(self, version: mlflow.ModelVersion) -> dict[str, Any]:
-        """The `MLmodel` file of a version, with `flavors` as a mapping; without any where it cannot be read."""
-        text = self._tracking.file(version, "MLmodel", _LARGEST_MLMODEL)
-        try:
-            found = yaml.load(text or b"", Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader
-        except (yaml.YAMLError, ValueError, RecursionError):
-            found = None
-        document = found if isinstance(found, dict) else {}
-        flavors = document.get("flavors")
-        details = (
-            {str(name): value if isinstance(value, dict) else {} for name, value in flavors.items()} if isinstance(flavors, dict) else {}
-        )
-        return {**document, "flavors": details}
+    def _file(self, version: mlflow.ModelVersion) -> mlmodel.Mlmodel:
+        return mlmodel.parse(self._tracking.file(version, "MLmodel", _LARGEST_MLMODEL) or b"")
 
     def _digest(self, version: mlflow.ModelVersion) -> str:
         return artifact.digest_of(version.tags.get(_DIGEST)) or ""
 
-    def _register(self, place: Place, source: str, run_id: str, model: str, about: About) -> None:
+    def _register(self, place: Place, source: str, run_id: str, model: str, about: About) -> str:
+        """The number of a new version."""
         try:
             self._tracking.call("GET", "/registered-models/get", {"name": place.name})
         except errors.NotFoundError:
@@ -253,7 +262,11 @@ class MlflowStore(Undeclared):
         tags = {**about.metadata, PROJECT: place.project, **({_PRODUCER: about.producer} if about.producer else {})}
         listed = [{"key": key, "value": value} for key, value in tags.items()]
         data = {"name": place.name, "source": source, "model_id": model, "tags": listed, **({"run_id": run_id} if run_id else {})}
-        self._tracking.call("POST", "/model-versions/create", data)
+        created = self._tracking.call("POST", "/model-versions/create", data).get("model_version")
+        number = str(created.get("version")) if isinstance(created, dict) else ""
+        if not _NUMBER.fullmatch(number):
+            raise errors.PermanentError("the tracking server's answer names no version; is it an MLflow server?")
+        return number
 
     def _delete(self, name: str, version: str) -> None:
         with contextlib.suppress(errors.NotFoundError):
@@ -265,17 +278,6 @@ def _quoted(text: str) -> str:
     if "'" in text and '"' in text:
         raise errors.InvalidError(f"the name {text[:100]!r} has both kinds of quotes, for which MLflow cannot search")
     return f'"{text}"' if "'" in text else f"'{text}'"
-
-
-def _version_of(flavor: Mapping[str, Any]) -> str:
-    value = next((value for key, value in flavor.items() if str(key).endswith("_version")), "")
-    # No other types: lists of aliases in one kilobyte of YAML are gigabytes of text.
-    return str(value)[:_LONGEST_VERSION] if isinstance(value, str | int | float) else ""
-
-
-def _size(mlmodel: Mapping[str, Any]) -> int | None:
-    size = mlmodel.get("model_size_bytes")
-    return size if isinstance(size, int) else None
 
 
 def _check_label(key: str) -> None:

@@ -22,6 +22,11 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def stated_digest(data: bytes) -> str:
+    """The digest that the headers of a manifest state."""
+    return digest_of(data)
+
+
 @dataclass
 class Registry:
     """The content, the requests, and the behaviour of the registry."""
@@ -34,6 +39,8 @@ class Registry:
     """The number of uploads of a blob that lose their connection."""
     statuses: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)
     """`METHOD kind` -> the first responses, each used once."""
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    """`METHOD kind` -> the body of all its responses; the kind of the token service is `token`."""
     elsewhere: str = ""
     """Another host, to which reads of blobs are redirected."""
     denied: set[str] = field(default_factory=set)
@@ -126,6 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
         url = urllib.parse.urlsplit(self.path)
         query = urllib.parse.parse_qs(url.query)
         if url.path == "/token":
+            if f"{self.command} token" in self.it.bodies:
+                self._respond(200, self.it.bodies[f"{self.command} token"])
+                return
             self._token(query)
             return
         if url.path.startswith("/elsewhere/"):
@@ -144,6 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         right = "pull" if self.command in ("GET", "HEAD") else "push"
         if not self._authorised(f"repository:{name}:{right}"):
+            return
+        if f"{self.command} {kind}" in self.it.bodies:
+            self._respond(200, self.it.bodies[f"{self.command} {kind}"])
             return
         getattr(self, f"_{kind}")(name, rest, query)
 
@@ -196,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif (name, version) in self.it.manifests:
             media_type, data = self.it.manifests[name, version]
             assert media_type in self.headers["Accept"]
-            self._respond(200, data, **{"Content-Type": media_type})
+            self._respond(200, data, **{"Content-Type": media_type, "Docker-Content-Digest": stated_digest(data)})
         else:
             self._error(404, "MANIFEST_UNKNOWN", "manifest unknown")
 

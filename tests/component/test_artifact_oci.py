@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from fuseml import artifactstores
@@ -51,6 +53,98 @@ def test_a_manifest_that_is_not_the_digests_is_refused() -> None:
         kind, data = registry.manifests["team/demo/trainer", digest]
         registry.manifests["team/demo/trainer", digest] = (kind, data.replace(b'"size": 1', b'"size": 2'))
         with pytest.raises(errors.PermanentError, match="is damaged in the registry"):
+            connect(registry).describe(image(digest))
+
+
+def test_no_manifest_is_read_where_its_digest_is_enough() -> None:
+    with oci_registry.running() as registry:
+        digest, store = registry.put_image("team/demo/trainer", "v1", b"1"), connect(registry)
+        assert store.commit(store.place("runnable", "demo", "trainer"), digest) == image(digest)
+        assert store.resolve("runnable", "demo", "trainer", "v1") == image(digest)
+        assert store.tags(image(digest)) == ["v1"]
+        assert store.resolve("image", "demo", "trainer", "v1") == Address("image", "demo", "trainer", digest)
+        assert not [request for request in registry.requests if request.startswith("GET") and "/manifests/" in request]
+
+
+def test_a_digest_that_the_registry_does_not_state_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with oci_registry.running() as registry:
+        digest, store = registry.put_image("team/demo/trainer", "v1", b"1"), connect(registry)
+        for stated in ("", "nonsense", "sha256:" + "0" * 64):
+            monkeypatch.setattr(oci_registry, "stated_digest", lambda _, stated=stated: stated)
+            if not stated.startswith("sha256"):
+                assert store.resolve("runnable", "demo", "trainer", "v1") == image(digest)
+            assert store.commit(store.place("runnable", "demo", "trainer"), digest) == image(digest)
+
+
+_ENDLESS = b"[" + b" " * (5 << 20)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"tags": 1}', b'{"tags": [1]}', b'{"tags": {"a": 1}}', b'{"tags": ["../x"]}', _ENDLESS]
+)
+def test_nonsense_in_place_of_tags_is_refused(body: bytes) -> None:
+    with oci_registry.running(bodies={"GET tags": body}) as registry:
+        digest, store = registry.put_image("team/demo/trainer", "v1", b"1"), connect(registry)
+        for call in (lambda: store.versions("runnable", "demo", "trainer"), lambda: store.tags(image(digest))):
+            with pytest.raises(errors.PermanentError, match="answer"):
+                call()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        '{"layers": 1}',
+        '{"layers": [1]}',
+        '{"layers": [{"size": "1"}]}',
+        '{"layers": [{"size": -1}]}',
+        '{"manifests": [{"size": 1e999}]}',
+        '{"config": 1}',
+        '{"config": {"digest": 1}}',
+        '{"config": {"digest": "sha256:%s", "size": []}}' % ("0" * 64),
+        '{"annotations": ["a"]}',
+        "[" * 100_000,
+    ],
+)
+def test_nonsense_in_place_of_a_manifest_is_refused(text: str) -> None:
+    with oci_registry.running() as registry:
+        digest = oci_registry.digest_of(text.encode())
+        manifest = ("application/vnd.oci.image.manifest.v1+json", text.encode())
+        registry.manifests["team/demo/trainer", digest] = registry.manifests["team/demo/trainer", "v1"] = manifest
+        store = connect(registry)
+        with pytest.raises(errors.PermanentError, match="answer"):
+            store.describe(image(digest))
+
+
+@pytest.mark.parametrize("labels", [["a"], "x"])
+def test_nonsense_in_place_of_labels_is_refused(labels: object) -> None:
+    with oci_registry.running() as registry:
+        digest = registry.put_image("team/demo/trainer", "v1", b"1", Labels=labels)
+        with pytest.raises(errors.PermanentError, match="answer"):
+            connect(registry).describe(image(digest))
+
+
+@pytest.mark.parametrize("kind", ["manifests", "blobs", "token"])
+def test_no_answer_takes_more_memory_than_its_bound(kind: str) -> None:
+    body = b'{"token": "x' + b" " * (64 << 20)
+    with oci_registry.running(auth="token", bodies={f"GET {kind}": body}) as registry:
+        digest, store = registry.put_image("team/demo/trainer", "v1", b"1"), connect(registry)
+        tracemalloc.start()
+        with pytest.raises(errors.PermanentError):
+            store.describe(image(digest))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 40 << 20
+
+
+def test_a_redirect_leads_blobs_only_and_from_https_never_to_http() -> None:
+    with oci_registry.running() as registry:
+        digest = registry.put_image("team/demo/trainer", "v1", b"1")
+        registry.statuses["GET manifests"] = [(307, {"Location": f"http://{registry.host}/v2/team/demo/trainer/manifests/v1"})]
+        with pytest.raises(errors.PermanentError, match="307"):
+            connect(registry).describe(image(digest))
+        registry.statuses["GET blobs"] = [(307, {"Location": "ftp://127.0.0.1/x"})]
+        with pytest.raises(errors.PermanentError, match="redirects to"):
             connect(registry).describe(image(digest))
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import json
 import re
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fuseml.artifactstores import tag_names
+from fuseml.artifactstores import oci_documents
 from fuseml.artifactstores.port import (
     PAGE,
     UNSTATED,
@@ -31,6 +30,8 @@ from fuseml.artifactstores.port import (
 )
 from fuseml.domain import artifact, errors, urls
 from fuseml.domain.artifact import Address
+from fuseml.artifactstores import tag_names
+from fuseml.runtime import answers
 
 if TYPE_CHECKING:
     import urllib3
@@ -42,6 +43,8 @@ MOST_TAGS = 10_000
 
 _TIMEOUT = 30.0
 _LARGEST = 4 << 20
+_LONGEST = 200
+_TAGS = 1000
 _NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _MANIFESTS = ", ".join(
     (
@@ -57,7 +60,7 @@ class OciStore(Undeclared):
     """See `ArtifactStore`. `user` and `password` are the account at the registry at `url`; none for anonymous access."""
 
     resource = "oci-registry"
-    kinds = frozenset({"runnable"})
+    kinds = frozenset({"runnable", "image"})
     capabilities: frozenset[Capability] = frozenset({"commit", "tag", "delete"})
 
     def __init__(
@@ -75,13 +78,9 @@ class OciStore(Undeclared):
         repository = self._repository(address)
         _, document = self._manifest(repository, address.version, str(address))
         config = self._config(repository, document)
-        labels = (config.get("config") or {}).get("Labels") or {}
-        about = About(
-            format=str(document.get("mediaType") or ""),
-            metadata={str(name): str(value) for name, value in {**labels, **(document.get("annotations") or {})}.items()},
-        )
-        size = sum(_size(item, f"{address} in the registry") for item in document.get("layers") or document.get("manifests") or ())
-        return Description(address, address.version, _moment(config.get("created")), size, about)
+        labels = {**oci_documents.texts(config.get("config"), "Labels"), **oci_documents.texts(document, "annotations")}
+        about = About(format=str(document["mediaType"])[:_LONGEST], metadata=labels)
+        return Description(address, address.version, _moment(config.get("created")), oci_documents.size(document), about)
 
     def versions(self, kind: str, project: str, name: str, after: str = "", limit: int = PAGE) -> Page:
         """See `ArtifactStore.versions`. The tagged ones, in the order of their images' times."""
@@ -114,24 +113,24 @@ class OciStore(Undeclared):
     def commit(self, place: Place, digest: str, about: About = UNSTATED) -> Address:
         """The address of an image that was pushed: its manifest made it visible. Raises NotFoundError for another one."""
         address = Address(place.kind, place.project, place.name, digest)
-        self._manifest(self._repository(address), digest, str(address))
+        self._manifest_digest(self._repository(address), digest, str(address))
         return address
 
     def resolve(self, kind: str, project: str, name: str, tag: str) -> Address:
         """See `ArtifactStore.resolve`."""
         check_kind(self, kind)
         repository = self._repository(Address(kind, project, name, ""))
-        digest, _ = self._manifest(repository, tag_names.check(tag), f"{kind}://{project}/{name}@{tag}")
+        digest = self._manifest_digest(repository, tag_names.check(tag), f"{kind}://{project}/{name}@{tag}")
         return Address(kind, project, name, digest)
 
     def tags(self, address: Address) -> list[str]:
         """See `ArtifactStore.tags`."""
         repository = self._repository(address)
-        self._manifest(repository, address.version, str(address))
+        self._manifest_digest(repository, address.version, str(address))
         found = []
         for tag in self._tags(repository):
             with contextlib.suppress(errors.NotFoundError):
-                if self._manifest(repository, tag, tag)[0] == address.version:
+                if self._manifest_digest(repository, tag, tag) == address.version:
                     found.append(tag)
         return sorted(found)
 
@@ -163,15 +162,15 @@ class OciStore(Undeclared):
     def _tags(self, repository: str) -> Iterator[str]:
         last, count = "", 0
         while count < MOST_TAGS:
-            query = urllib.parse.urlencode({"n": 1000, **({"last": last} if last else {})})
+            query = urllib.parse.urlencode({"n": _TAGS, **({"last": last} if last else {})})
             try:
                 _, body = self._call("GET", repository, f"tags/list?{query}", repository)
             except errors.NotFoundError:
                 return
-            tags = [str(tag) for tag in _document(body).get("tags") or []]
-            yield from tags
+            tags = oci_documents.tags(answers.parsed(body, self._server))
+            yield from tags[: MOST_TAGS - count]
             count += len(tags)
-            if len(tags) < 1000:
+            if len(tags) < _TAGS:
                 return
             last = tags[-1]
         raise errors.PermanentError(f"the repository {repository} has more than {MOST_TAGS} tags; remove old ones")
@@ -184,19 +183,32 @@ class OciStore(Undeclared):
         digest = _digest_of(body)
         if ":" in version and digest != version:
             raise errors.PermanentError(f"{subject} is damaged in the registry: its manifest has the digest {digest}")
-        document = _document(body)
+        document = answers.parsed(body, self._server)
         return digest, {**document, "mediaType": document.get("mediaType") or headers.get("Content-Type", "")}
+
+    def _manifest_digest(self, repository: str, version: str, subject: str) -> str:
+        """The digest of a tag or digest, without the manifest where the registry states it. Raises as `_manifest`."""
+        if ":" in version:
+            _digest(version)
+        headers, _ = self._call("HEAD", repository, f"manifests/{version}", subject)
+        stated = headers.get("Docker-Content-Digest", "")
+        if not re.fullmatch(artifact.DIGEST, stated) or (stated != version and ":" in version):
+            return self._manifest(repository, version, subject)[0]
+        return stated
 
     def _config(self, repository: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration of an image; empty for an index and for artifacts without one."""
-        config = document.get("config")
-        digest = str(config.get("digest", "")) if isinstance(config, dict) else ""
-        if not re.fullmatch(artifact.DIGEST, digest) or _size(config, f"the configuration of an image in {repository}") > _LARGEST:
+        digest = oci_documents.config(document, _LARGEST)
+        if not digest:
             return {}
         _, body = self._call("GET", repository, f"blobs/{digest}", f"the configuration of an image in {repository}")
         if _digest_of(body) != digest:
             raise errors.PermanentError(f"the configuration {digest} of an image in {repository} is damaged in the registry")
-        return _document(body)
+        return answers.parsed(body, self._server)
+
+    @property
+    def _server(self) -> str:
+        return f"the registry at {urls.shown(self._url)}"
 
     def _call(
         self, method: str, repository: str, path: str, subject: str, *, body: bytes | None = None, media_type: str = ""
@@ -208,41 +220,44 @@ class OciStore(Undeclared):
 
         if self._pool is None:
             self._pool = urllib3.PoolManager(retries=False, timeout=_TIMEOUT)
-        actions = {"GET": "pull", "PUT": "pull,push", "DELETE": "delete"}[method]
+        actions = {"GET": "pull", "HEAD": "pull", "PUT": "pull,push", "DELETE": "delete"}[method]
         scope = f"repository:{repository}:{actions}"
         account = references.Account(*self._account) if self._account[0] else None
         grant = self._accesses.setdefault(scope, access.Access(self._pool, self._url, account, [scope]))
         try:
-            answer = self._send(method, repository, path, grant.header, body, media_type)
+            answer, data = self._send(method, repository, path, grant.header, body, media_type)
             if answer.status == 401 and grant.answer(answer.headers.getlist("WWW-Authenticate")):
-                answer = self._send(method, repository, path, grant.header, body, media_type)
+                answer, data = self._send(method, repository, path, grant.header, body, media_type)
         except (urllib3.exceptions.HTTPError, access.TransientError) as error:
-            raise errors.TemporaryError(f"the registry at {urls.shown(self._url)} does not answer ({type(error).__name__})") from None
+            raise errors.TemporaryError(f"{self._server} does not answer ({type(error).__name__})") from None
         except access.RefusalError as error:
             raise errors.PermanentError(str(error)) from None
         if answer.status == 404:
             raise errors.NotFoundError(f"the artifact store {self.resource!r} has no {subject}")
         if answer.status == 429 or answer.status >= 500:
-            raise errors.TemporaryError(f"the registry at {urls.shown(self._url)} answered {answer.status}")
+            raise errors.TemporaryError(f"{self._server} answered {answer.status}")
         if answer.status >= 300:
-            raise errors.PermanentError(
-                f"the registry at {urls.shown(self._url)} refused {method} of {subject}: {answer.status} {access.reasons(answer.data)}".rstrip()
-            )
-        return answer.headers, answer.data
+            raise errors.PermanentError(f"{self._server} refused {method} of {subject}: {answer.status} {access.reasons(data)}".rstrip())
+        return answer.headers, data
 
     def _send(
         self, method: str, repository: str, path: str, authorization: str | None, body: bytes | None, media_type: str
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> tuple[urllib3.BaseHTTPResponse, bytes]:
         assert self._pool is not None
         headers = {"Accept": _MANIFESTS if path.startswith("manifests/") else "*/*"}
         headers |= {"Authorization": authorization} if authorization else {}
         headers |= {"Content-Type": media_type} if media_type else {}
         url = f"{self._url}/v2/{repository}/{path}"
-        answer = self._pool.request(method, url, headers=headers, body=body, redirect=False)
-        if method == "GET" and answer.status in (301, 302, 303, 307, 308):
+        answer = self._pool.request(method, url, headers=headers, body=body, redirect=False, preload_content=False)
+        data = answers.read(answer, _LARGEST, _TIMEOUT, self._server)
+        if method == "GET" and path.startswith("blobs/") and answer.status in (301, 302, 303, 307, 308):
             # A store of blobs elsewhere, which gets no account.
-            answer = self._pool.request(method, urllib.parse.urljoin(url, answer.headers.get("Location", "")), redirect=False)
-        return answer
+            elsewhere = urllib.parse.urljoin(url, answer.headers.get("Location", ""))
+            if not elsewhere.startswith(("https://", "http://") if url.startswith("http://") else "https://"):
+                raise errors.PermanentError(f"{self._server} redirects to {urls.shown(elsewhere)[:200]!r}, which is no https URL")
+            answer = self._pool.request(method, elsewhere, redirect=False, preload_content=False)
+            data = answers.read(answer, _LARGEST, _TIMEOUT, self._server)
+        return answer, data
 
 
 def _digest_of(body: bytes) -> str:
@@ -255,27 +270,9 @@ def _digest(version: str) -> str:
     return version
 
 
-def _document(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body) if len(body) <= _LARGEST else None
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise errors.PermanentError("the registry's answer is no document of the distribution API")
-    return document
-
-
-def _size(described: object, subject: str) -> int:
-    """The bytes that a part of a manifest states; 0 without a number. Raises PermanentError for text or a fraction in its place."""
-    size = described.get("size") if isinstance(described, dict) else None
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63):
-        raise errors.PermanentError(f"{subject} is damaged: its manifest states the size {str(size)[:40]!r}")
-    return size or 0
-
-
 def _moment(text: object) -> int:
     """Unix milliseconds of a time in RFC 3339; 0 for none."""
     try:
         return int(datetime.datetime.fromisoformat(str(text)).timestamp() * 1000)
-    except ValueError:
+    except (OverflowError, ValueError):
         return 0

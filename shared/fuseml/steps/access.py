@@ -6,6 +6,7 @@ A password goes only to the registry that challenges for one, or to its token se
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import urllib.parse
@@ -16,6 +17,8 @@ import urllib3
 
 from fuseml.steps import references, sdk
 
+# Bytes of the answer of a token service; a longer one is no token.
+_LARGEST = 1 << 20
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _CHALLENGE = re.compile(r'(?<!\w)(\w++)="([^"]*)"')
 
@@ -60,13 +63,15 @@ class Access:
         if not realm.startswith(("https://", "http://") if self._url.startswith("http://") else "https://"):
             raise RefusalError(f"the registry {host} names no token service with an https URL")
         answer = self._request(realm, challenge.get("service", ""), self._scopes or [challenge.get("scope", "")])
+        with contextlib.closing(answer):
+            data = answer.read(_LARGEST)
         if answer.status == 429 or answer.status >= 500:
             raise TransientError(f"its token service: {answer.status}")
-        document = parsed(answer.data)
+        document = parsed(data)
         token = document.get("token") or document.get("access_token")
         if answer.status != 200 or not token:
             who = f"the account '{self._account.user}'" if self._account is not None else "anonymous access"
-            raise RefusalError(f"the token service of the registry {host} refuses {who}: {answer.status} {reasons(answer.data)}".rstrip())
+            raise RefusalError(f"the token service of the registry {host} refuses {who}: {answer.status} {reasons(data)}".rstrip())
         return str(token)
 
     def _request(self, realm: str, service: str, scopes: Sequence[str]) -> urllib3.BaseHTTPResponse:
@@ -74,11 +79,12 @@ class Access:
         if account is not None and account.identity:
             form = {"grant_type": "refresh_token", "refresh_token": account.identity, "client_id": "fuseml"}
             body = urllib.parse.urlencode({**form, "service": service, "scope": " ".join(scopes)})
-            return self._pool.request("POST", realm, body=body, headers=_FORM, redirect=False)
+            return self._pool.request("POST", realm, body=body, headers=_FORM, redirect=False, preload_content=False)
         fields = [(name, value) for name, value in (("service", service), *(("scope", scope) for scope in scopes)) if value]
         sign = "&" if urllib.parse.urlsplit(realm).query else "?"
         headers = {"Authorization": _basic(account)} if account is not None else {}
-        return self._pool.request("GET", realm + sign + urllib.parse.urlencode(fields), headers=headers, redirect=False)
+        address = realm + sign + urllib.parse.urlencode(fields)
+        return self._pool.request("GET", address, headers=headers, redirect=False, preload_content=False)
 
 
 def _basic(account: references.Account) -> str:
@@ -89,7 +95,7 @@ def parsed(data: bytes) -> dict[str, Any]:
     """A body that is a JSON object; any other body is an empty one."""
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

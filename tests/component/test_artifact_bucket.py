@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fuseml import artifactstores
-from fuseml.artifactstores import Connection, File, Opened, Source, bucket, folders, layout, leftovers
+from fuseml.artifactstores import Connection, File, Opened, Source, bucket, dvc_remote, folders, layout, leftovers
 from fuseml.contents import filesystem
 from fuseml.domain import errors
 from fuseml.domain.artifact import Address
@@ -313,6 +313,14 @@ def test_an_unknown_resource_is_refused_with_the_known_ones() -> None:
     for url in ("http://host/folder", "file://host/folder", "folder"):
         with pytest.raises(errors.InvalidError, match="must be file:///FOLDER"):
             artifactstores.connect(Connection("folder", url))
+
+
+def test_the_addressing_of_buckets_is_that_of_the_record() -> None:
+    variables = {"FUSEML_ARTIFACTS_BUCKET": "b", "FUSEML_S3_ADDRESSING": "sideways"}
+    with pytest.raises(errors.PermanentError, match="'path' or 'virtual', not 'sideways'"):
+        artifactstores.connect(Connection("s3", "http://127.0.0.1:1", variables))
+    with pytest.raises(errors.PermanentError, match="'path' or 'virtual', not 'sideways'"):
+        dvc_remote.Remote("s3://b", variables).blocks("s3://b", "0" * 32, is_legacy=False)
 
 
 def test_another_package_brings_a_store_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,7 +291,7 @@ def test_a_tag_that_the_tool_set_is_read(under_test: UnderTest, name: str) -> No
 def test_an_invalid_tag_is_refused(under_test: UnderTest, name: str, tag: str) -> None:
     needs(under_test.store, "tag")
     address = under_test.publish(name, {"data.csv": b"1\n"})
-    with pytest.raises(errors.InvalidError, match="cannot be a tag"):
+    with pytest.raises(errors.InvalidError, match="is not a tag"):
         under_test.store.tag(address, tag)
 
 

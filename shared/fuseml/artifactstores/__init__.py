@@ -88,17 +88,11 @@ def _bucket(connection: Connection) -> ArtifactStore:
 
     name, _, prefix = connection.setting("FUSEML_ARTIFACTS_BUCKET").partition("/")
     variables = connection.environment
-    account = s3.Account(
-        endpoint=connection.url,
-        region=variables.get("AWS_REGION", ""),
-        addressing=variables.get("FUSEML_S3_ADDRESSING", ""),
-        access_key=variables.get("AWS_ACCESS_KEY_ID", ""),
-        secret_key=variables.get("AWS_SECRET_ACCESS_KEY", ""),
-        session_token=variables.get("AWS_SESSION_TOKEN", ""),
-    )
     uri = "/".join(part for part in (f"s3://{name}", prefix.strip("/")) if part)
     environment = {**variables, **({"AWS_ENDPOINT_URL_S3": connection.url} if connection.url else {})}
-    return bucket.BucketStore(s3.S3Contents(name, prefix.strip("/"), account), uri, environment, resource=connection.resource)
+    return bucket.BucketStore(
+        s3.S3Contents(name, prefix.strip("/"), s3.Account.of(variables, connection.url)), uri, environment, resource=connection.resource
+    )
 
 
 def _folder(connection: Connection) -> ArtifactStore:

@@ -32,7 +32,7 @@ from fuseml.artifactstores.port import (
 )
 from fuseml.domain import artifact, errors
 from fuseml.domain.artifact import Address
-from fuseml.artifactstores import tag_names
+from fuseml.domain.artifacts import names
 
 if TYPE_CHECKING:
     from fuseml.contents import Contents
@@ -139,7 +139,7 @@ class BucketStore(Undeclared):
     def tag(self, address: Address, tag: str) -> None:
         """See `ArtifactStore.tag`."""
         self._record(address)
-        text = f"{manifest.hexadecimal(address.version)} {tag_names.check(tag)}"
+        text = f"{manifest.hexadecimal(address.version)} {names.check_tag(tag)}"
         self._contents.put(Keys.of_address(address).tag(tag), [text.encode()])
 
     def untag(self, address: Address, tag: str) -> None:

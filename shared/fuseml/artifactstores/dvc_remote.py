@@ -49,14 +49,7 @@ class Remote:
             if parts.scheme == "file" and not parts.netloc:
                 self._opened[place] = filesystem.FileContents(Path(urllib.parse.unquote(parts.path)))
             elif parts.scheme == "s3" and parts.netloc:
-                account = s3.Account(
-                    endpoint=self._variables.get("AWS_ENDPOINT_URL_S3", ""),
-                    region=self._variables.get("AWS_REGION", ""),
-                    access_key=self._variables.get("AWS_ACCESS_KEY_ID", ""),
-                    secret_key=self._variables.get("AWS_SECRET_ACCESS_KEY", ""),
-                    session_token=self._variables.get("AWS_SESSION_TOKEN", ""),
-                )
-                self._opened[place] = s3.S3Contents(parts.netloc, parts.path.strip("/"), account)
+                self._opened[place] = s3.S3Contents(parts.netloc, parts.path.strip("/"), s3.Account.of(self._variables))
             else:
                 raise errors.InvalidError(f"a remote of DVC is a folder, a bucket of S3 or a web server, not {urls.shown(place)[:200]!r}")
         return self._opened[place]

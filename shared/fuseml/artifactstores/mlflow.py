@@ -32,7 +32,7 @@ from fuseml.artifactstores.port import (
 from fuseml.contents import mlflow
 from fuseml.domain import artifact, errors
 from fuseml.domain.artifact import Address
-from fuseml.artifactstores import tag_names
+from fuseml.domain.artifacts import names
 
 _DIGEST = "fuseml.digest"
 _PRODUCER = "fuseml.producer"
@@ -139,7 +139,7 @@ class MlflowStore(Undeclared):
 
     def tag(self, address: Address, tag: str) -> None:
         """See `ArtifactStore.tag`. MLflow refuses `latest` and names like `v1`. Raises ConflictError for an alias of another project's version."""
-        tag_names.check(tag)
+        names.check_tag(tag)
         self._version(address)
         present = self._aliased(address.name, tag)
         if present is not None:

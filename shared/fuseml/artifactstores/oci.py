@@ -30,7 +30,7 @@ from fuseml.artifactstores.port import (
 )
 from fuseml.domain import artifact, errors, urls
 from fuseml.domain.artifact import Address
-from fuseml.artifactstores import tag_names
+from fuseml.domain.artifacts import names
 from fuseml.runtime import answers
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class OciStore(Undeclared):
         """See `ArtifactStore.resolve`."""
         check_kind(self, kind)
         repository = self._repository(Address(kind, project, name, ""))
-        digest = self._manifest_digest(repository, tag_names.check(tag), f"{kind}://{project}/{name}@{tag}")
+        digest = self._manifest_digest(repository, names.check_tag(tag), f"{kind}://{project}/{name}@{tag}")
         return Address(kind, project, name, digest)
 
     def tags(self, address: Address) -> list[str]:
@@ -136,7 +136,7 @@ class OciStore(Undeclared):
 
     def tag(self, address: Address, tag: str) -> None:
         """See `ArtifactStore.tag`."""
-        tag_names.check(tag)
+        names.check_tag(tag)
         repository = self._repository(address)
         headers, body = self._call("GET", repository, f"manifests/{_digest(address.version)}", str(address))
         self._call("PUT", repository, f"manifests/{tag}", str(address), body=body, media_type=headers.get("Content-Type", ""))

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import io
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,18 @@ class Account:
     access_key: str = ""
     secret_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)
+
+    @staticmethod
+    def of(variables: Mapping[str, str], endpoint: str = "") -> Account:
+        """The account in the variables of a binding, at `endpoint` or at the one among them."""
+        return Account(
+            endpoint=endpoint or variables.get("AWS_ENDPOINT_URL_S3", ""),
+            region=variables.get("AWS_REGION", ""),
+            addressing=variables.get("FUSEML_S3_ADDRESSING", ""),
+            access_key=variables.get("AWS_ACCESS_KEY_ID", ""),
+            secret_key=variables.get("AWS_SECRET_ACCESS_KEY", ""),
+            session_token=variables.get("AWS_SESSION_TOKEN", ""),
+        )
 
 
 class S3Contents:

@@ -3,63 +3,85 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 
-from fuseml.contents import Contents
-from fuseml.contents.port import Entry
+from fuseml.contents.port import Entry, valid_key
+from fuseml.domain import errors
 from tests.waiting import PATIENCE
 
 
 class Stepped:
-    """Contents whose calls wait for their permission, unless they come from another thread than that of an `Operation`."""
+    """Contents in memory, whose calls wait for their permission, unless they come from another thread than that of an `Operation`."""
 
-    def __init__(self, contents: Contents) -> None:
-        self._contents = contents
+    def __init__(self) -> None:
+        self.stored: dict[str, Entry] = {}
+        self._data: dict[str, bytes] = {}
         self._operations: dict[int, Operation] = {}
 
     def begin(self, work: Callable[[], object]) -> Operation:
         """An operation that stands before its first call."""
         return Operation(work, self._operations)
 
+    def age(self, seconds: float) -> None:
+        """Let everything be written that much earlier."""
+        self.stored = {key: Entry(key, entry.size, entry.modified - seconds) for key, entry in self.stored.items()}
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> int:
+        data = b"".join(blocks)
+        self._stop()
+        return self._store(key, data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._stop()
+        if key in self.stored:
+            return False
+        self._store(key, data)
+        return True
+
+    def get(self, key: str, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
+        self._stop()
+        if key not in self._data:
+            raise errors.NotFoundError(key)
+        yield self._data[key][offset:] if limit is None else self._data[key][offset : offset + limit]
+
+    def size(self, key: str) -> int:
+        self._stop()
+        if key not in self.stored:
+            raise errors.NotFoundError(key)
+        return self.stored[key].size
+
+    def delete(self, key: str) -> None:
+        self._stop()
+        self.stored.pop(key, None)
+        self._data.pop(key, None)
+
+    def entries(self, prefix: str, after: str = "", limit: int = 1000) -> list[Entry]:
+        self._stop()
+        return [self.stored[key] for key in sorted(self.stored) if key.startswith(f"{prefix}/") and key > after][:limit]
+
+    def renew(self, key: str) -> bool:
+        self._stop()
+        if key in self._data:
+            self._store(key, self._data[key])
+        return key in self._data
+
+    def discard_unfinished(self, seconds: float) -> int:
+        self._stop()
+        return 0
+
+    def link(self, key: str, seconds: int) -> str:
+        return f"memory:{key}"
+
+    def _store(self, key: str, data: bytes) -> int:
+        self._data[valid_key(key)] = data
+        self.stored[key] = Entry(key, len(data), time.time())
+        return len(data)
+
     def _stop(self) -> None:
         operation = self._operations.get(threading.get_ident())
         if operation is not None:
             operation.stop()
-
-    def put(self, key: str, blocks: Iterable[bytes]) -> int:
-        self._stop()
-        return self._contents.put(key, blocks)
-
-    def create(self, key: str, data: bytes) -> bool:
-        self._stop()
-        return self._contents.create(key, data)
-
-    def get(self, key: str, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
-        self._stop()
-        return self._contents.get(key, offset, limit)
-
-    def size(self, key: str) -> int:
-        self._stop()
-        return self._contents.size(key)
-
-    def delete(self, key: str) -> None:
-        self._stop()
-        self._contents.delete(key)
-
-    def entries(self, prefix: str, after: str = "", limit: int = 1000) -> list[Entry]:
-        self._stop()
-        return self._contents.entries(prefix, after, limit)
-
-    def renew(self, key: str) -> bool:
-        self._stop()
-        return self._contents.renew(key)
-
-    def discard_unfinished(self, seconds: float) -> int:
-        self._stop()
-        return self._contents.discard_unfinished(seconds)
-
-    def link(self, key: str, seconds: int) -> str:
-        return self._contents.link(key, seconds)
 
 
 class Operation:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from fuseml.artifactstores import bucket, leftovers
-from fuseml.contents import filesystem
 from fuseml.domain import errors
 from fuseml.domain.artifact import Address
 from tests.component.interleaved import Stepped
@@ -20,15 +16,14 @@ FILES = {"a": b"same"}
 class Race:
     """A store with an old version, and the two operations on it. `is_deleted`: the version is deleted before."""
 
-    def __init__(self, root: Path, *, is_deleted: bool) -> None:
-        self.contents = Stepped(filesystem.FileContents(root))
-        self.store = bucket.BucketStore(self.contents, root.as_uri())
+    def __init__(self, *, is_deleted: bool) -> None:
+        self.contents = Stepped()
+        self.store = bucket.BucketStore(self.contents, "memory:")
         self.place = self.store.place("dataset", PROJECT, "iris")
         self.old = self.publish()
         if is_deleted:
             self.store.delete(self.old)
-        for path in root.rglob("*"):
-            os.utime(path, (0, 0))
+        self.contents.age(2 * leftovers.STALE)
 
     def publish(self) -> Address:
         return self.store.commit(self.place, self.store.write(self.place, sources(FILES)))
@@ -62,17 +57,14 @@ def length(race: Race, name: str) -> int:
 
 @pytest.mark.parametrize("is_deleted", [False, True])
 @pytest.mark.parametrize("begins", ["publish", "remove"])
-def test_no_version_loses_its_contents_to_a_concurrent_removal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_deleted: bool, begins: str
-) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+def test_no_version_loses_its_contents_to_a_concurrent_removal(is_deleted: bool, begins: str) -> None:
     names = (begins, "remove" if begins == "publish" else "publish")
     # An upload is longest where its version was deleted.
-    first, second = (length(Race(tmp_path / name, is_deleted=name == "publish" or is_deleted), name) for name in names)
+    first, second = (length(Race(is_deleted=name == "publish" or is_deleted), name) for name in names)
     assert first > 5 and second > 5, (first, second)
     refused = 0
     for calls, between in [(calls, between) for calls in range(first) for between in range(1, second + 1)]:
-        race = Race(tmp_path / f"{calls}-{between}", is_deleted=is_deleted)
+        race = Race(is_deleted=is_deleted)
         one, other = (race.contents.begin(getattr(race, name)) for name in names)
         one.go(calls)
         other.go(between)
@@ -87,16 +79,16 @@ def test_no_version_loses_its_contents_to_a_concurrent_removal(
     assert refused, "no interleaving was a race"
 
 
-def test_a_killed_discard_keeps_uploads_of_its_name_waiting_for_its_lease(tmp_path: Path) -> None:
-    race = Race(tmp_path, is_deleted=True)
+def test_a_killed_discard_keeps_uploads_of_its_name_waiting_for_its_lease() -> None:
+    race = Race(is_deleted=True)
+    stored = race.contents.stored
     killed = race.contents.begin(race.store.discard_leftovers)
-    while not list(tmp_path.rglob("discards/*")):
+    while not (marks := [key for key in stored if "/discards/" in key]):
         killed.go(1)
     with pytest.raises(errors.TemporaryError, match="are being deleted; commit again"):
         race.publish()
-    [mark] = tmp_path.rglob("discards/*")
-    os.utime(mark, (mark.stat().st_mtime - leftovers.LEASE - 1,) * 2)
+    race.contents.age(leftovers.LEASE + 1)
     assert race.publish() == race.old
     race.store.discard_leftovers()
-    assert not mark.exists()
+    assert marks[0] not in race.contents.stored
     killed.go()

@@ -226,9 +226,16 @@ class FakeGitea:
     def list_commits(self, request: Request, org: str, repo: str) -> tuple[int, object]:
         if not self._git(org, repo, "rev-list", "-1", "--all"):
             raise exceptions.Conflict("Git Repository is empty.")
-        commits = self._git(org, repo, "rev-list", "HEAD").decode().split()
+        path = request.args.get("path", "")
+        commits = self._git(org, repo, "rev-list", "HEAD", *(("--", path) if path else ())).decode().split()
+        if path and not commits:
+            raise exceptions.NotFound("FileCommitsCount")
         self._total.count = len(commits)
-        return 200, [self._commit(org, repo, item["id"]) for item in _paged([{"id": commit} for commit in commits], request, 50)]
+        listed = [{"id": commit} for commit in commits]
+        # Beside a path Gitea ignores the limit.
+        page = int(request.args.get("page", 1))
+        shown = listed[(page - 1) * 50 : page * 50] if path else _paged(listed, request, 50)
+        return 200, [self._commit(org, repo, item["id"]) for item in shown]
 
     def get_commit(self, _: Request, org: str, repo: str, commit: str) -> tuple[int, object]:
         self._git(org, repo, "cat-file", "-e", f"{commit}^{{commit}}")

@@ -19,8 +19,8 @@ from fuseml.artifactstores.dvc import DvcStore
 from fuseml.domain import errors
 from fuseml.domain.artifact import Address
 from fuseml.githosts.embedded import EmbeddedGitHost
-from tests import s3_servers
-from tests.component.githost import Clone
+from tests import commands, s3_servers
+from tests.component.githost import ENVIRONMENT, Clone
 from tests.contract.artifact_stores import client_of
 
 
@@ -105,6 +105,58 @@ def test_a_push_that_changes_data_is_a_new_version_and_a_return_is_the_old_one(c
         store.describe(address("a" * 32))
     with pytest.raises(errors.InvalidError, match="not the end of a page"):
         store.versions("dataset", "demo", "iris/rows.csv", "a" * 32)
+
+
+def test_only_commits_that_changed_the_files_of_the_data_are_read(codeset: Codeset, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = codeset.stored(b"1,2\n"), codeset.stored(b"3,4\n")
+    codeset.push({"rows.csv.dvc": tracked(first)})
+    for number in range(30):
+        codeset.clone.commit("code", {"train.py": f"{number}\n"})
+    codeset.push({"rows.csv.dvc": tracked(second)})
+    store, read, lookups = codeset.store(), codeset.host.read, list[str]()
+
+    def counted(project: str, name: str, commit: str, path: str, limit: int) -> bytes:
+        lookups.append(path)
+        return read(project, name, commit, path, limit)
+
+    monkeypatch.setattr(codeset.host, "read", counted)
+    assert versions(store) == [first, second]
+    assert lookups == ["rows.csv.dvc"] * 2
+    lookups.clear()
+    assert store.locate(address(second)).digest == f"md5:{second}"
+    assert len(lookups) == 3
+
+
+def test_data_that_moves_between_a_stage_and_a_file_of_its_own_keeps_its_order(codeset: Codeset) -> None:
+    hashes = [codeset.stored(data) for data in (b"1\n", b"2\n", b"3\n")]
+
+    def lock(hash: str) -> str:
+        return f"schema: '2.0'\nstages:\n  prep:\n    cmd: x\n    outs:\n    - path: rows.csv\n      hash: md5\n      md5: {hash}\n      size: 2\n"
+
+    monday = 1_600_000_000
+    for number, files in enumerate(
+        [{"dvc.lock": lock(hashes[0])}, {"rows.csv.dvc": tracked(hashes[1])}, {"rows.csv.dvc": tracked(hashes[2])}]
+    ):
+        codeset.clone.commit("data", files)
+        dated = {**ENVIRONMENT, "GIT_COMMITTER_DATE": f"{monday + number} +0000"}
+        commands.run(["git", "commit", "--quiet", "--amend", "--no-edit"], dated, cwd=codeset.clone.folder)
+        codeset.clone.git("push", "--quiet", "origin", "main")
+    assert versions(codeset.store()) == hashes
+
+
+def test_a_tag_on_a_commit_beside_the_branch_leads_to_no_version(codeset: Codeset) -> None:
+    first, aside, store = codeset.stored(b"1,2\n"), codeset.stored(b"3,4\n"), codeset.store()
+    codeset.push({"rows.csv.dvc": tracked(first)})
+    codeset.clone.git("checkout", "--quiet", "-b", "aside")
+    codeset.clone.commit("aside", {"rows.csv.dvc": tracked(aside)})
+    codeset.clone.git("tag", "beside")
+    codeset.clone.git("push", "--quiet", "origin", "beside")
+    codeset.clone.git("checkout", "--quiet", "main")
+    with pytest.raises(errors.NotFoundError):
+        store.resolve("dataset", "demo", "iris/rows.csv", "beside")
+    codeset.clone.git("merge", "--quiet", "--no-ff", "-m", "merged", "aside")
+    codeset.push({"train.py": "1\n"})
+    assert store.resolve("dataset", "demo", "iris/rows.csv", "beside") == address(aside)
 
 
 def test_outputs_of_stages_and_folders_are_data(codeset: Codeset) -> None:

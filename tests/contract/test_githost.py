@@ -250,6 +250,30 @@ def test_commits_are_listed_from_the_oldest_on_and_described(under_test: UnderTe
         host.commits("demo", "missing", 0, 10)
 
 
+def test_commits_of_a_path_are_those_that_changed_it(under_test: UnderTest, tmp_path: Path) -> None:
+    clone = work(under_test, "paths", tmp_path / "work")
+    host = under_test.host
+    assert host.commits("demo", "paths", 0, 10, "data/a") == []
+    pushed = [
+        clone.commit(f"commit {number}", files)
+        for number, files in enumerate([{"b": "1"}, {"data/a": "1"}, {"b": "2"}, {"data/a": "2", "b": "3"}, {"data/a b?&c": "1"}])
+    ]
+    clone.git("rm", "--quiet", "data/a")
+    pushed.append(clone.commit("removed"))
+    clone.git("push", "--quiet", "origin", "main")
+
+    def listed(path: str, skip: int = 0, limit: int = 10) -> list[int]:
+        return [pushed.index(item.id) for item in host.commits("demo", "paths", skip, limit, path)]
+
+    assert listed("data/a") == [1, 3, 5]
+    for skip, limit in itertools.product(range(4), range(1, 4)):
+        assert listed("data/a", skip, limit) == [1, 3, 5][skip : skip + limit]
+    assert (listed("b"), listed("data"), listed("data/a b?&c")) == ([0, 2, 3], [1, 3, 4, 5], [4])
+    assert listed("missing") == listed("b/below") == []
+    with pytest.raises(errors.NotFoundError):
+        host.commits("demo", "missing", 0, 10, "data/a")
+
+
 def test_files_of_a_commit_are_listed_and_read(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "files", tmp_path / "work")
     (clone.folder / "link").symlink_to("a.txt")

@@ -62,7 +62,7 @@ GROUP = "fuseml.artifactstores"
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a binding says about a store: the resource of the service, its URL, and its variables with the secrets of the credentials.
+    """The facts of a binding about a store: the resource of the service, its URL, and its variables with the secrets of the credentials.
 
     `project` is the one that the store is connected for.
     """

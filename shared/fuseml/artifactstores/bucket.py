@@ -194,7 +194,7 @@ class BucketStore(Undeclared):
 
     def _check_written(self, keys: Keys, digest: str, address: Address) -> int:
         """The bytes of the files that a manifest names. Raises NotFoundError without it, TemporaryError if it is old or lacks files."""
-        with self._missing_is(f"what should become {address}"):
+        with self._missing_is(f"contents for {address}"):
             files = self._manifest(keys, digest)
         needed = {manifest.hexadecimal(file.digest): file.size for file in files}
         written = next((entry for entry in leftovers.entries(self._contents, keys.manifests) if entry.key == keys.manifest(digest)), None)

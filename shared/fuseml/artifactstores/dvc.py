@@ -6,6 +6,7 @@ the contents. A tag is a git tag, or a version or stage of GTO.
 
 from __future__ import annotations
 
+import heapq
 import json
 import posixpath
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fuseml.githosts import Commit, GitHost
 
 MOST_COMMITS = 10_000
-"""The commits of a codeset among which a version is looked up."""
+"""The commits of one file of DVC among which a version is looked up."""
 
 _LARGEST = 10 << 20
 _LARGEST_FOLDER = 256 << 20
@@ -117,7 +118,10 @@ class DvcStore(Undeclared):
         check_kind(self, kind)
         for label, commit in self._labels(project, name):
             if label == tag and (output := self._output(project, name, commit)):
-                return Address(kind, project, name, output.hash)
+                address = Address(kind, project, name, output.hash)
+                # A tag may be on a commit that no branch of the codeset has.
+                self._found(address)
+                return address
         raise errors.NotFoundError(f"no tag {tag!r} leads to data {name!r} of project {project}")
 
     def tags(self, address: Address) -> list[str]:
@@ -152,26 +156,30 @@ class DvcStore(Undeclared):
 
     def _history(self, project: str, name: str) -> Iterator[tuple[dvc_files.Output, Commit]]:
         """Each state of the data with its first commit, the oldest first."""
-        codeset, _ = _parts(name)
         seen: set[str] = set()
+        changes = [self._changes(project, name, place) for place in _places(name)]
+        for commit in heapq.merge(*changes, key=lambda commit: commit.created):
+            output = self._output(project, name, commit.id)
+            if output is not None and output.hash not in seen:
+                seen.add(output.hash)
+                yield output, commit
+
+    def _changes(self, project: str, name: str, place: str) -> Iterator[Commit]:
+        """The commits that changed a file, the oldest first."""
+        codeset, _ = _parts(name)
         for skip in range(0, MOST_COMMITS, _COMMITS):
-            commits = self._host.commits(project, codeset, skip, _COMMITS)
-            for commit in commits:
-                output = self._output(project, name, commit.id)
-                if output is not None and output.hash not in seen:
-                    seen.add(output.hash)
-                    yield output, commit
+            commits = self._host.commits(project, codeset, skip, _COMMITS, place)
+            yield from commits
             if len(commits) < _COMMITS:
                 return
-        raise errors.PermanentError(f"the codeset {project}/{codeset} has more than {MOST_COMMITS} commits; its data cannot be looked up")
+        raise errors.PermanentError(
+            f"more than {MOST_COMMITS} commits of {project}/{codeset} changed {place!r}; its data cannot be looked up"
+        )
 
     def _output(self, project: str, name: str, commit: str) -> dvc_files.Output | None:
         """The data at a commit: of the `.dvc` file of its name, or of a `dvc.lock` in a folder above it. Broken files name none."""
         codeset, path = _parts(name)
-        folders = [path]
-        while folders[-1]:
-            folders.append(posixpath.dirname(folders[-1]))
-        for place in (f"{path}.dvc", *(posixpath.join(folder, "dvc.lock") for folder in folders[1:])):
+        for place in _places(name):
             text = self._read(project, codeset, commit, place)
             try:
                 found = dvc_files.outputs(place, text) if text else []
@@ -210,6 +218,15 @@ class DvcStore(Undeclared):
             raise errors.PermanentError(f"the list of files of {address} names an invalid hash")
         paths.check_paths(file.path for file in files)
         return files
+
+
+def _places(name: str) -> list[str]:
+    """The files that may name the data: the `.dvc` file of its path, and the `dvc.lock` of each folder above it."""
+    _, path = _parts(name)
+    folders = [posixpath.dirname(path)]
+    while folders[-1]:
+        folders.append(posixpath.dirname(folders[-1]))
+    return [f"{path}.dvc", *(posixpath.join(folder, "dvc.lock") for folder in folders)]
 
 
 def _parts(name: str) -> tuple[str, str]:

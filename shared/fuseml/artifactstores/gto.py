@@ -26,7 +26,7 @@ def labels(tags: Mapping[str, str], name: str) -> dict[str, str]:
             continue
         label = match["stage"] or match["version"]
         entry = (int(match["number"] or 0), bool(match["cancel"]), commit)
-        # A cancellation of the same number comes after what it cancels.
+        # A cancellation of the same number comes after the stage or version that it cancels.
         if label not in latest or entry[:2] > latest[label][:2]:
             latest[label] = entry
     for label, (_, cancelled, commit) in latest.items():

@@ -1,4 +1,4 @@
-"""Leftovers of a bucket: what killed uploads and deleted versions left, old enough that no upload can still want it."""
+"""Leftovers of a bucket: files and manifests of killed uploads and deleted versions, too old for a present upload to need them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def discard(contents: Contents, keys: Keys, stale: float = STALE) -> int:
     if not (old or any(entry.modified < now - stale for entry in entries(contents, keys.manifests))):
         return 0
     # The mark comes before the list of manifests, and a commit looks for marks behind its manifest. So either the list has the manifest,
-    # or the commit finds the mark, or this discard has ended, and the commit finds what is missing.
+    # or the commit finds the mark, or this discard has ended, and the commit finds that files are missing.
     mark = keys.discard(secrets.token_hex(8))
     contents.create(mark, b"")
     try:

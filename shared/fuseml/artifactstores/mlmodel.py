@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import yaml
 
-# The flavors that load a model for another one's sake.
+# The flavors that load the model of another flavor.
 _GENERAL = ("python_function", "mlflow.pyfunc")
 _LONGEST_VERSION = 100
 

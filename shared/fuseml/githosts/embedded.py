@@ -148,11 +148,11 @@ class EmbeddedGitHost:
         with self.open(project, codeset) as repository:
             return history.facts(_commit(repository, project, codeset, commit))
 
-    def commits(self, project: str, codeset: str, skip: int, limit: int) -> list[port.Commit]:
+    def commits(self, project: str, codeset: str, skip: int, limit: int, path: str = "") -> list[port.Commit]:
         with self.open(project, codeset) as repository:
             tip = next((value for ref, value in repository.get_refs().items() if ref == history.head_name(repository)), None)
             found = history.commit_of(repository, tip.decode()) if tip else None
-            return [history.facts(item) for item in history.oldest(repository, found, skip, limit)] if found else []
+            return [history.facts(item) for item in history.oldest(repository, found, skip, limit, path)] if found else []
 
     def paths(self, project: str, codeset: str, commit: str) -> list[str]:
         with self.open(project, codeset) as repository:

@@ -208,8 +208,8 @@ class GiteaHost:
             raise _unknown_commit(project, codeset, commit)
         return gitea_commits.commit(self._api, _repository(project, codeset), commit)
 
-    def commits(self, project: str, codeset: str, skip: int, limit: int) -> list[Commit]:
-        return gitea_commits.oldest(self._api, _repository(project, codeset), skip, limit)
+    def commits(self, project: str, codeset: str, skip: int, limit: int, path: str = "") -> list[Commit]:
+        return gitea_commits.oldest(self._api, _repository(project, codeset), skip, limit, path)
 
     def paths(self, project: str, codeset: str, commit: str) -> list[str]:
         if not self._has_commit(project, codeset, commit):

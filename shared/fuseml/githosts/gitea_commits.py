@@ -21,19 +21,28 @@ def commit(api: Api, repository: str, commit: str) -> Commit:
     return _facts(api.get(f"{repository}/git/commits/{commit}", _BRIEF))
 
 
-def oldest(api: Api, repository: str, skip: int, limit: int) -> list[Commit]:
-    """The commits of the default branch behind the first `skip`, the oldest first. Gitea lists the newest first."""
+def oldest(api: Api, repository: str, skip: int, limit: int, path: str = "") -> list[Commit]:
+    """The commits of the default branch behind the first `skip`, the oldest first. Gitea lists the newest first.
+
+    With `path` only those that changed it, on pages of a size that only Gitea decides; `_PAGE` is its default.
+    """
+    query = {**_BRIEF, **({"path": path} if path else {})}
     try:
-        _, total = api.listed(f"{repository}/commits", {**_BRIEF, "page": 1, "limit": 1})
+        _, total = api.listed(f"{repository}/commits", {**query, "page": 1, "limit": 1})
     except errors.ConflictError:
         # An empty repository.
         return []
+    except errors.NotFoundError:
+        # No commit changed the path, unless the repository is missing.
+        if path and api.exists(repository):
+            return []
+        raise
     # Positions from the newest commit on.
     first, last = max(0, total - skip - limit), total - skip
     found: list[dict[str, Any]] = []
     page = first // _PAGE
     while page * _PAGE < last:
-        items, _ = api.listed(f"{repository}/commits", {**_BRIEF, "page": page + 1, "limit": _PAGE})
+        items, _ = api.listed(f"{repository}/commits", {**query, "page": page + 1, "limit": _PAGE})
         found += items
         page += 1
         if not items:

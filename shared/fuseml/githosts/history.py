@@ -6,7 +6,7 @@ import functools
 import itertools
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -133,25 +133,35 @@ def facts(commit: Commit) -> port.Commit:
     return port.Commit(commit.id.decode(), commit.commit_time * 1000, author[:_LONGEST], subject[:_LONGEST])
 
 
-def oldest(repository: Repo, tip: Commit, skip: int, limit: int) -> list[Commit]:
-    """The commits behind the first `skip` of a history, parents before children. Reads the whole history."""
-    entries = repository.get_walker(include=[tip.id], order="topo", reverse=True)
-    return [entry.commit for entry in itertools.islice(entries, skip, skip + limit)]
+def oldest(repository: Repo, tip: Commit, skip: int, limit: int, path: str = "") -> list[Commit]:
+    """The commits behind the first `skip` of a history, parents before children; with `path` those that changed it. Reads the whole history."""
+    found = (entry.commit for entry in repository.get_walker(include=[tip.id], order="topo", reverse=True))
+    if path:
+        at = functools.partial(_object_at, repository.object_store, os.fsencode(path).split(b"/"))
+        found = (commit for commit in found if _changes(repository.object_store, commit, at))
+    return list(itertools.islice(found, skip, skip + limit))
+
+
+def _changes(store: BaseObjectStore, commit: Commit, at: Callable[[ObjectID], object]) -> bool:
+    """Whether the object of a commit is another one than that of each of its parents."""
+    own = at(commit.tree)
+    return all(own != at(cast("Commit", store[parent]).tree) for parent in commit.parents) if commit.parents else own is not None
+
+
+def _object_at(store: BaseObjectStore, parts: Sequence[bytes], tree: ObjectID) -> tuple[int, ObjectID] | None:
+    """Mode and object id of a path; None without one."""
+    found: tuple[int, ObjectID] | None = (stat.S_IFDIR, tree)
+    for part in parts:
+        found = _children(store, found[1]).get(part) if found and stat.S_ISDIR(found[0]) else None
+    return found
 
 
 def read(repository: Repo, commit: Commit, path: str, limit: int) -> bytes | None:
     """The contents of a regular file; None without one. Raises TooLargeError beyond `limit` bytes."""
-    tree: ObjectID | None = commit.tree
-    *folders, name = os.fsencode(path).split(b"/")
-    for folder in folders:
-        mode, sha = _children(repository.object_store, tree).get(folder, (0, None))
-        if sha is None or not stat.S_ISDIR(mode):
-            return None
-        tree = sha
-    mode, sha = _children(repository.object_store, tree).get(name, (0, None))
-    if sha is None or not stat.S_ISREG(mode):
+    found = _object_at(repository.object_store, os.fsencode(path).split(b"/"), commit.tree)
+    if found is None or not stat.S_ISREG(found[0]):
         return None
-    data = repository.object_store[sha].as_raw_string()
+    data = repository.object_store[found[1]].as_raw_string()
     if len(data) > limit:
         raise errors.TooLargeError(f"the file {path!r} has {len(data)} bytes, more than {limit}")
     return data

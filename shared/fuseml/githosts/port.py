@@ -87,9 +87,10 @@ class GitHost(Protocol):
     def commit(self, project: str, codeset: str, commit: str) -> Commit:
         """The facts about a commit, reachable from a ref or not. Raises NotFoundError for an unknown one."""
 
-    def commits(self, project: str, codeset: str, skip: int, limit: int) -> list[Commit]:
+    def commits(self, project: str, codeset: str, skip: int, limit: int, path: str = "") -> list[Commit]:
         """The commits of the default branch, the oldest first: at most `limit` after the first `skip`. None of an empty repository.
 
+        With `path` only those that changed this file or folder, as `git log -- path` lists them; hosts differ in those of merged branches.
         A new commit is the last one. A merge, or a branch that is replaced, may change the order. Raises NotFoundError without a repository.
         """
 

@@ -137,10 +137,13 @@ class ArtifactStore(Protocol):
     resource: str
     """The resource of the registry's services that are such a store."""
 
-    kinds: frozenset[str]
-    """The kinds of artifacts that it holds."""
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of artifacts that it holds."""
 
-    capabilities: frozenset[Capability]
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """The operations that it has beside the common ones."""
 
     def describe(self, address: Address) -> Description:
         """The facts about one version."""

@@ -19,7 +19,7 @@ from fuseml.artifactstores import Connection, Source, dvc_files, dvc_remote, git
 from fuseml.artifactstores import dvc as dvc_store
 from fuseml.contents import s3
 from fuseml.domain.artifact import Address
-from tests import commands, mlflow_servers, oci_registries, s3_servers
+from tests import agents, commands, mlflow_servers, oci_registries, s3_servers
 from tests.component import githost
 from tests.contract import githosts
 
@@ -252,6 +252,19 @@ def oci(at: Path) -> Iterator[UnderTest]:
         yield UnderTest(store, "runnable", publish)
 
 
+@contextlib.contextmanager
+def agent(at: Path) -> Iterator[UnderTest]:
+    """The shipped store agent, as gunicorn serves it."""
+    with agents.store(at) as running:
+        store = artifactstores.connect(Connection("fuseml-artifact-store", running.url, {"FUSEML_AGENT_TOKEN": running.token}))
+
+        def damage(address: Address) -> None:
+            for path in running.folder.rglob(f"{address.name}/files/*"):
+                flip(path)
+
+        yield UnderTest(store, "dataset", written(store, "dataset"), damage)
+
+
 STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {
     "folder": folder,
     "bucket": bucket,
@@ -262,4 +275,5 @@ STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTes
     "real gitea": real_gitea,
     "dvc": dvc,
     "oci": oci,
+    "agent": agent,
 }

@@ -140,6 +140,12 @@ def _oci(connection: Connection) -> ArtifactStore:
     return oci.OciStore(connection.url, prefix, user, password, variables)
 
 
+def _agent(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import remote
+
+    return remote.RemoteStore(connection.url, connection.environment)
+
+
 CONNECTORS: Mapping[str, Connector] = {
     "s3": _bucket,
     "folder": _folder,
@@ -147,6 +153,7 @@ CONNECTORS: Mapping[str, Connector] = {
     "gitea": _gitea,
     "dvc": _dvc,
     "oci-registry": _oci,
+    "fuseml-artifact-store": _agent,
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
 

@@ -7,7 +7,6 @@ upload leaves files that no version names, which the next upload reuses and `dis
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ from fuseml.artifactstores.port import (
     Version,
     check_kind,
 )
+from fuseml.artifactstores.sources import measured, unchanged
 from fuseml.domain import artifact, errors
 from fuseml.domain.artifact import Address
 from fuseml.domain.artifacts import names
@@ -175,16 +175,12 @@ class BucketStore(Undeclared):
         return count
 
     def _write_file(self, keys: Keys, source: Source) -> File:
-        hashed, size = hashlib.sha256(), 0
-        for block in source.blocks():
-            hashed.update(block)
-            size += len(block)
-        digest = hashed.hexdigest()
-        key = keys.file(digest)
+        file = measured(source)
+        key = keys.file(manifest.hexadecimal(file.digest))
         # Renewed, so that it is no leftover before the commit.
-        if not (self._stored_size(key) == size and self._contents.renew(key)):
-            self._contents.put(key, _unchanged(source, digest))
-        return File(source.path, size, f"sha256:{digest}", source.executable)
+        if not (self._stored_size(key) == file.size and self._contents.renew(key)):
+            self._contents.put(key, unchanged(source, file))
+        return file
 
     def _stored_size(self, key: str) -> int | None:
         try:
@@ -257,13 +253,3 @@ class BucketStore(Undeclared):
             yield
         except errors.NotFoundError:
             raise errors.NotFoundError(f"the artifact store {self.resource!r} has no {subject}") from None
-
-
-def _unchanged(source: Source, digest: str) -> Iterator[bytes]:
-    """The blocks again. Raises TemporaryError before the end, so that nothing is stored, if they differ from the first time."""
-    hashed = hashlib.sha256()
-    for block in source.blocks():
-        hashed.update(block)
-        yield block
-    if hashed.hexdigest() != digest:
-        raise errors.TemporaryError(f"the file {source.path!r} changed while it was stored; store it when nothing writes to it")

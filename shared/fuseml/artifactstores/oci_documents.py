@@ -53,7 +53,7 @@ def _size(item: object) -> int:
         raise _nonsense("size")
     found = item.get("size")
     if found is not None and (not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 1 << 63):
-        raise _nonsense("size")
+        raise errors.PermanentError(f"the registry's answer is damaged: its manifest states the size {str(found)[:40]!r}")
     return found or 0
 
 

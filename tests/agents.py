@@ -34,6 +34,13 @@ def store(at: Path) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
+def command(at: Path, command: str, port: int = 0) -> Iterator[Running]:
+    """The shipped workload agent with this command."""
+    with running(at, "fuseml.agents.command:serve()", {"FUSEML_AGENT_COMMAND": command}, port) as agent:
+        yield agent
+
+
+@contextlib.contextmanager
 def running(at: Path, application: str, variables: Mapping[str, str], port: int = 0) -> Iterator[Running]:
     """An agent until the end of the block; its folder is `at/state`. `port` of one that was killed starts it again there."""
     if not port:

@@ -105,22 +105,20 @@ class Agent:
         import urllib3
         import urllib3.exceptions
 
-        authorization = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        sent = {**headers, **({"Authorization": f"Bearer {self._token}"} if self._token else {})}
         timeout = urllib3.Timeout(connect=_CONNECT, read=seconds)
-        try:
-            return self._pool.request(
-                method,
-                self.url + path,
-                body=body,
-                headers={**headers, **authorization},
-                timeout=timeout,
-                redirect=False,
-                preload_content=False,
-            )
-        except urllib3.exceptions.LocationValueError:
-            raise errors.PermanentError(f"{urls.shown(self.url)} is no http(s) URL; correct the record of {self._subject!r}") from None
-        except urllib3.exceptions.HTTPError as error:
-            raise self._silent(error) from None
+        # The agent may close an idle connection just now. Every operation may be repeated; blocks are read once.
+        for is_last in (not (body is None or isinstance(body, bytes)), True):
+            try:
+                return self._pool.request(
+                    method, self.url + path, body=body, headers=sent, timeout=timeout, redirect=False, preload_content=False
+                )
+            except urllib3.exceptions.LocationValueError:
+                raise errors.PermanentError(f"{urls.shown(self.url)} is no http(s) URL; correct the record of {self._subject!r}") from None
+            except urllib3.exceptions.HTTPError as error:
+                if is_last or not isinstance(error, urllib3.exceptions.ProtocolError):
+                    raise self._silent(error) from None
+        raise AssertionError("the last attempt returns or raises")
 
     def _read(self, answer: urllib3.BaseHTTPResponse, most: int, seconds: float) -> bytes:
         import urllib3.exceptions

@@ -76,7 +76,7 @@ class Process:
             if self._ended:
                 return True
             if self._channel is None:
-                return _numbers(self._folder, "exit") is not None
+                return end_of(self._folder) is not None
             # Not the file: an unconfined step could write it, and would never be stopped.
             return bool(select.select([self._channel], [], [], 0)[0])
 
@@ -86,7 +86,7 @@ class Process:
             while self._life.lasts():
                 self._send_unsent()
                 time.sleep(_POLL)
-            return self._settle(_numbers(self._folder, "exit"))
+            return self._settle(end_of(self._folder))
         with self._channel.makefile("rb") as stream:
             line = stream.readline()
         words = line.decode().split()
@@ -168,6 +168,11 @@ def adopt(folder: Path) -> Process:
 def held(folder: Path) -> bool:
     """Whether the supervisor of the step in `folder` is alive."""
     return Life(folder).lasts()
+
+
+def end_of(folder: Path) -> End | None:
+    """The end that the supervisor in `folder` recorded; it counts only once the supervisor is not alive. None without one."""
+    return _numbers(folder, "exit")
 
 
 def _numbers(folder: Path, name: str) -> End | None:

@@ -23,7 +23,7 @@ class Images:
         return self.given.get(name) or images.mirrored(name, self.mirror)
 
 
-_OTHER_STEPS = ("ghcr.io/fuseml/evaluator:v1", combinations.RANKER)
+_OTHER_STEPS = ("ghcr.io/fuseml/evaluator:v1", "ghcr.io/fuseml/workload:v1", combinations.RANKER)
 """Built-in steps that workflows may name or plans add, and that no shipped workflow names."""
 
 

@@ -1,7 +1,7 @@
 # The built-in steps and the model server. They share one environment with MLflow and scikit-learn, so a step whose requirements it meets
 # needs no network. The targets differ in the program `run` only.
 #   docker build -f infra/images/steps.Dockerfile --target predictor -t ghcr.io/fuseml/predictor:v1 .
-# Targets: mlflow-builder, mlflow-trainer, predictor, scorer, evaluator, ranker, model-server.
+# Targets: mlflow-builder, mlflow-trainer, predictor, scorer, evaluator, ranker, workload, model-server.
 ARG BASE=docker.io/library/python:3.11-slim
 
 FROM ${BASE} AS build
@@ -45,6 +45,10 @@ USER 65532:65532
 
 FROM steps AS ranker
 RUN printf '#!/bin/sh\nexec python -P -m fuseml.steps.ranker "$@"\n' > /usr/local/bin/run && chmod 755 /usr/local/bin/run
+USER 65532:65532
+
+FROM steps AS workload
+RUN printf '#!/bin/sh\nexec python -P -m fuseml.steps.workload "$@"\n' > /usr/local/bin/run && chmod 755 /usr/local/bin/run
 USER 65532:65532
 
 FROM steps AS model-server

@@ -51,6 +51,7 @@ def runtime(folder: Path, name: str = "podman", *, exit_code: int = 0) -> dict[s
         ("ghcr.io/fuseml/scorer:v1", "scorer"),
         ("ghcr.io/fuseml/evaluator:v1", "evaluator"),
         ("ghcr.io/fuseml/ranker:v1", "ranker"),
+        ("ghcr.io/fuseml/workload:v1", "workload"),
         ("fuseml.local/mlflow-trainer:host", "mlflow_trainer"),
     ],
 )

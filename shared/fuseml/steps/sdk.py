@@ -193,8 +193,9 @@ def http(
     timeout: float = 30.0,
     patient: bool = True,
     verify: ssl.SSLContext | None = None,
+    raw: bool = False,
 ) -> object:
-    """Call an HTTP API. Returns its decoded JSON answer, or its text where it is not JSON.
+    """Call an HTTP API. Returns its decoded JSON answer, or its text where it is not JSON; its bytes if `raw`.
 
     `payload` is sent as JSON; the URL may hold credentials; `timeout` is in seconds. If `patient`, a server that refuses connections or is
     briefly unavailable is retried for a few seconds; a request that may have been processed is not repeated. Redirects are refused, because
@@ -220,7 +221,8 @@ def http(
     for pause in (*(_PAUSES if patient else ()), None):
         try:
             with opener.open(request, timeout=timeout) as response:
-                return _decoded(response.read(_MAX_ANSWER))
+                answered = response.read(_MAX_ANSWER)
+                return answered if raw else _decoded(answered)
         except urllib.error.HTTPError as error:
             with error:
                 answer = _decoded(error.read(_MAX_ANSWER))

@@ -26,6 +26,7 @@ PREDICTOR = "ghcr.io/fuseml/predictor"
 SCORER = "ghcr.io/fuseml/scorer"
 EVALUATOR = "ghcr.io/fuseml/evaluator"
 RANKER = "ghcr.io/fuseml/ranker"
+WORKLOAD = "ghcr.io/fuseml/workload"
 
 RUNTIMES = ("podman", "docker")
 _PROBE_INTERVAL = 30.0
@@ -86,7 +87,7 @@ class Implementations:
                 return Native(())
             case _ if name == BUILDER:
                 return self._builder(project)
-            case _ if name in (PREDICTOR, SCORER, EVALUATOR, RANKER):
+            case _ if name in (PREDICTOR, SCORER, EVALUATOR, RANKER, WORKLOAD):
                 return self._module(name.rpartition("/")[2])
             case _ if name == TRAINER and tag == "host":
                 return self._module("mlflow_trainer")
@@ -162,5 +163,5 @@ class Implementations:
     def _advice(self, image: str) -> str:
         unresponsive = [Path(path).name for path in self._installed()]
         remedy = f"start {' or '.join(unresponsive)} (installed, but not responding)" if unresponsive else "install podman or docker"
-        supported = ", ".join([BUILDER, PREDICTOR, SCORER, EVALUATOR, RANKER, f"{TRAINER}:host", SHELL, *sorted(self._extra)])
+        supported = ", ".join([BUILDER, PREDICTOR, SCORER, EVALUATOR, RANKER, WORKLOAD, f"{TRAINER}:host", SHELL, *sorted(self._extra)])
         return f"this machine cannot run the image {image!r}: {remedy}, or use an image with a built-in implementation ({supported})"

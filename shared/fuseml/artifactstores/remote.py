@@ -49,7 +49,8 @@ class RemoteStore(Undeclared):
     resource = "fuseml-artifact-store"
 
     def __init__(self, url: str, environment: Mapping[str, str]) -> None:
-        self._agent = agent_calls.Agent(url, environment.get(agent_calls.TOKEN, ""), self.resource)
+        self.agent = agent_calls.Agent(url, environment.get(agent_calls.TOKEN, ""), self.resource)
+        """The way to the agent."""
         self._environment = dict(environment)
 
     @functools.cached_property
@@ -101,7 +102,7 @@ class RemoteStore(Undeclared):
             raise errors.PermanentError(f"the agent at {self._shown} lists files that no folder could hold: {error.message}") from None
 
         def fetch(file: File) -> Iterator[bytes]:
-            return self._agent.stream(_path("file", {"address": str(address), "path": file.path}))
+            return self.agent.stream(_path("file", {"address": str(address), "path": file.path}))
 
         return Opened(address, files, fetch)
 
@@ -125,10 +126,10 @@ class RemoteStore(Undeclared):
         for source, file in zip(found, files, strict=True):
             digest = manifest.hexadecimal(file.digest)
             if digest not in sent:
-                self._agent.send(f"{wire.ROOT}/uploads/{upload}/{digest}", unchanged(source, file), file.size or 0)
+                self.agent.send(f"{wire.ROOT}/uploads/{upload}/{digest}", unchanged(source, file), file.size or 0)
                 sent.add(digest)
         body = wire.Upload(place=_wire(place), files=[wire.File.model_validate(file) for file in files])
-        answer = self._agent.call("POST", f"{wire.ROOT}/uploads/{upload}", body.model_dump(), seconds=_WRITING)
+        answer = self.agent.call("POST", f"{wire.ROOT}/uploads/{upload}", body.model_dump(), seconds=_WRITING)
         return self._read(wire.Written, answer).digest
 
     def commit(self, place: Place, digest: str, about: About = UNSTATED) -> Address:
@@ -137,7 +138,7 @@ class RemoteStore(Undeclared):
             return super().commit(place, digest, about)
         check_kind(self, place.kind)
         body = wire.Commit(place=_wire(place), digest=digest, about=wire.About.model_validate(about))
-        answer = self._agent.call("POST", f"{wire.ROOT}/versions", body.model_dump())
+        answer = self.agent.call("POST", f"{wire.ROOT}/versions", body.model_dump())
         return self._address(self._read(wire.Addressed, answer).address, place.kind, place.project, place.name)
 
     def resolve(self, kind: str, project: str, name: str, tag: str) -> Address:
@@ -205,20 +206,20 @@ class RemoteStore(Undeclared):
 
     @functools.cached_property
     def _declaration(self) -> wire.Declaration:
-        found = self._read(wire.Declaration, self._agent.call("GET", wire.ROOT))
+        found = self._read(wire.Declaration, self.agent.call("GET", wire.ROOT))
         if found.protocol != wire.PROTOCOL:
             raise errors.PermanentError(f"the agent at {self._shown} speaks {found.protocol[:100]!r}, not {wire.PROTOCOL!r}")
         return found
 
     @property
     def _shown(self) -> str:
-        return urls.shown(self._agent.url)
+        return urls.shown(self.agent.url)
 
     def _get(self, model: type[Body], path: str, query: Mapping[str, str], most: int = agent_calls.LARGEST) -> Body:
-        return self._read(model, self._agent.call("GET", _path(path, query), most=most))
+        return self._read(model, self.agent.call("GET", _path(path, query), most=most))
 
     def _change(self, method: str, path: str, query: Mapping[str, str]) -> None:
-        self._agent.call(method, _path(path, query))
+        self.agent.call(method, _path(path, query))
 
     def _read(self, model: type[Body], answer: Mapping[str, object]) -> Body:
         import pydantic

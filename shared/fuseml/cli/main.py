@@ -16,6 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from fuseml.cli import (
+    agents,
     applications,
     artifacts,
     backup,
@@ -68,6 +69,7 @@ for _name, _group in (
     ("application", applications.app),
     ("artifact", artifacts.app),
     ("runnable", runnables.app),
+    ("agent", agents.app),
     ("events", events.app),
     ("extension", extensions.app),
     ("secrets", secrets.app),

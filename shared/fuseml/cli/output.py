@@ -44,6 +44,7 @@ STATE_STYLES: Mapping[str, str] = {
     "pending": "yellow",
     "dead": "red",
     "refused": "red",
+    "passed": "green",
     "dropped": "dim",
     "duplicate": "dim",
     "ignored": "dim",

@@ -1,4 +1,4 @@
-"""Write the documents that are generated from the code: OpenAPI of all functions, and the JSON Schemas of workflows and runnables.
+"""Write the documents that are generated from the code: OpenAPI of all functions and of agents, and the JSON Schemas of workflows and runnables.
 
 `task schema` runs this, then the test that compares the client's shapes with OpenAPI.
 """
@@ -13,12 +13,15 @@ from typing import Any
 
 import werkzeug.test
 
+from fuseml.agents import command, folder_store, store, workload
 from fuseml.domain.runnables import descriptor
 from fuseml.domain.workflows import loading
 from fuseml.embedded import composition
+from fuseml.runtime import openapi as runtime_openapi
 
 ROOT = pathlib.Path(__file__).parents[1]
 OPENAPI = ROOT / "docs" / "openapi.json"
+AGENTS = ROOT / "docs" / "agents-openapi.json"
 WORKFLOW = ROOT / "shared" / "fuseml" / "examples" / "workflow.schema.json"
 RUNNABLE = WORKFLOW.with_name("runnable.schema.json")
 
@@ -34,6 +37,16 @@ def openapi(home: pathlib.Path) -> Mapping[str, Any]:
     return document
 
 
+def agents(folder: pathlib.Path) -> Mapping[str, Any]:
+    """The OpenAPI document of the protocols of agents. `folder` is an empty one."""
+    token = "a-token-of-no-agent"  # noqa: S105 - it protects nothing
+    kept = folder_store.FolderStore(folder, "http://127.0.0.1:1")
+    apps = (store.create_app(kept, token, folder), workload.create_app(command.CommandWorkload(["true"], folder, {}), token))
+    document = runtime_openapi.document([app.extensions["fuseml"] for app in apps])
+    about = {"title": "FuseML agents", "version": "1", "description": "The protocols of store agents and workload agents."}
+    return {**document, "info": about}
+
+
 def text(document: Mapping[str, Any]) -> str:
     """The document as it is committed."""
     return json.dumps(document, indent=2) + "\n"
@@ -44,6 +57,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         OPENAPI.parent.mkdir(exist_ok=True)
         OPENAPI.write_text(text(openapi(pathlib.Path(home))))
+    with tempfile.TemporaryDirectory() as folder:
+        AGENTS.write_text(text(agents(pathlib.Path(folder))))
     WORKFLOW.write_text(text(loading.json_schema()))
     RUNNABLE.write_text(text(descriptor.json_schema()))
 

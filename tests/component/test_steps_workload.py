@@ -74,11 +74,11 @@ def planned(agent: agents.Running, name: str, **parameters: str) -> plans.StepPl
 def test_a_step_runs_a_job_and_passes_its_outputs_on(agent: agents.Running, tmp_path: Path) -> None:
     with engines.local_engine(tmp_path) as engine:
         job = planned(agent, "train", text="größer")
-        reader = engines.shell("reader", "echo got $ANSWER", env={"ANSWER": engines.out("train", "answer")})
+        reader = engines.shell("reader", "echo got $ANSWER", needs=("train",), env={"ANSWER": engines.out("train", "answer")})
         plan = engines.make_plan(job, reader, outputs={"answer": engines.out("train", "answer")})
         result = engine.run(plan, {engines.secret("FUSEML_AGENT_TOKEN").ref: agent.token})
         log = engine.log(plan, "train")
-        assert result.run.state == "succeeded", (result, log)
+        assert result.run.state == "succeeded", result.run.cause
         assert result.run.outputs == {"answer": "heard größer"}
         assert "begins größer\n" in log
         assert agents.TOKEN not in log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,14 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_the_committed_document_is_the_generated_one(described: Any) -> None:
     assert schema.OPENAPI.read_text() == schema.text(described), "run `task schema`"
+
+
+def test_the_committed_document_of_agents_is_the_generated_one(tmp_path: Path) -> None:
+    described = schema.agents(tmp_path)
+    assert schema.AGENTS.read_text() == schema.text(described), "run `task schema`"
+    assert len(test_http.check_document(dict(described))) > 20
+    public = {path for path, methods in described["paths"].items() for operation in methods.values() if "security" not in operation}
+    assert public == {"/store/v1", "/workload/v1"}
 
 
 def test_the_document_is_valid_and_every_reference_resolves(described: Any) -> None:

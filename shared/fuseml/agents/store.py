@@ -11,8 +11,9 @@ import pydantic
 
 from fuseml.agents import service
 from fuseml.agents.uploads import Uploads
-from fuseml.artifactstores import manifest, port, wire
+from fuseml.artifactstores import manifest, paths, port, wire
 from fuseml.domain.artifact import Address
+from fuseml.domain.artifacts import names
 from fuseml.runtime import http, operations
 
 _BLOCK = 1 << 18
@@ -21,9 +22,11 @@ _BLOCK = 1 << 18
 class Addressed(operations.Query):
     address: str = pydantic.Field(description="kind://project/name/version")
 
-    def value(self) -> Address:
-        """Raises InvalidError."""
-        return Address.parse(self.address)
+    def of(self, store: port.ArtifactStore) -> Address:
+        """Raises InvalidError for a text that is no address, and for a kind that the store does not hold."""
+        address = Address.parse(self.address)
+        port.check_kind(store, address.kind)
+        return address
 
 
 class Named(operations.Query):
@@ -61,7 +64,7 @@ class Positioned(operations.Query):
 def create_app(store: port.ArtifactStore, token: str, state: Path, *, most_bytes: int = 1 << 40) -> flask.Flask:
     """The application. Callers prove themselves by the bearer token; `state` is a folder of its own for unfinished uploads.
 
-    `most_bytes` bounds a file of an upload. Raises InvalidError for a token that is too short to be a secret.
+    Addresses, kinds, tags and paths are checked before the store is called. `most_bytes` bounds a file of an upload. Raises InvalidError for a token that is too short to be a secret.
     """
     api = service.api("store", "Store agent: the operations of an artifact store.", token)
     _register_reads(api, store)
@@ -72,44 +75,47 @@ def create_app(store: port.ArtifactStore, token: str, state: Path, *, most_bytes
 
 def _register_reads(api: http.Api, store: port.ArtifactStore) -> None:
     @api.route("GET", wire.ROOT, returns=wire.Declaration, public=True)
-    def get_declaration() -> wire.Declaration:
+    def get_store_declaration() -> wire.Declaration:
         """Show the protocol, the kinds and the capabilities of the store. Needs no token."""
         return wire.Declaration(protocol=wire.PROTOCOL, kinds=sorted(store.kinds), capabilities=sorted(store.capabilities))
 
     @api.route("GET", f"{wire.ROOT}/version", query=Addressed, returns=wire.Description, refusals=(404,))
     def describe(query: Addressed) -> wire.Description:
         """Show the facts about a version."""
-        return wire.Description.of(store.describe(query.value()))
+        return wire.Description.of(store.describe(query.of(store)))
 
     @api.route("GET", f"{wire.ROOT}/versions", query=Paged, returns=wire.Page)
     def list_versions(query: Paged) -> wire.Page:
         """List the versions of a name by pages, the oldest first; none of an unknown name."""
+        port.check_kind(store, query.kind)
         return wire.Page.of(store.versions(query.kind, query.project, query.name, query.after, query.limit))
 
     @api.route("GET", f"{wire.ROOT}/location", query=Addressed, returns=wire.Location, refusals=(404,))
     def locate(query: Addressed) -> wire.Location:
         """Show the place of the contents, for a workload that reads them itself."""
-        return wire.Location.model_validate(store.locate(query.value()))
+        return wire.Location.model_validate(store.locate(query.of(store)))
 
     @api.route("GET", f"{wire.ROOT}/place", query=Named, returns=wire.Place)
     def place(query: Named) -> wire.Place:
         """Show the place of new versions of a name."""
+        port.check_kind(store, query.kind)
         return wire.Place.model_validate(store.place(query.kind, query.project, query.name))
 
     @api.route("GET", f"{wire.ROOT}/resolve", query=Tagged, returns=wire.Addressed, refusals=(404,))
     def resolve(query: Tagged) -> wire.Addressed:
         """Show the version that a tag names at this moment."""
+        port.check_kind(store, query.kind)
         return wire.Addressed(address=str(store.resolve(query.kind, query.project, query.name, query.tag)))
 
     @api.route("GET", f"{wire.ROOT}/tags", query=Addressed, returns=wire.Tags, refusals=(404,))
     def list_tags(query: Addressed) -> wire.Tags:
         """List the tags of a version."""
-        return wire.Tags(tags=list(store.tags(query.value())))
+        return wire.Tags(tags=list(store.tags(query.of(store))))
 
     @api.route("GET", f"{wire.ROOT}/page", query=Addressed, returns=wire.Link)
     def page(query: Addressed) -> wire.Link:
         """Show the URL of the tool's own page about a version. Capability `page`."""
-        return wire.Link(url=store.page(query.value()))
+        return wire.Link(url=store.page(query.of(store)))
 
     @api.route("GET", f"{wire.ROOT}/changes", query=Positioned, returns=wire.Changes)
     def changes(query: Positioned) -> wire.Changes:
@@ -122,12 +128,12 @@ def _register_contents(api: http.Api, store: port.ArtifactStore, uploads: Upload
     @api.route("GET", f"{wire.ROOT}/files", query=Addressed, returns=wire.Files, refusals=(404,))
     def list_files(query: Addressed) -> wire.Files:
         """List the files of a version. Capability `open`."""
-        return wire.Files(files=[wire.File.model_validate(file) for file in store.open(query.value()).files])
+        return wire.Files(files=[wire.File.model_validate(file) for file in store.open(query.of(store)).files])
 
     @api.route("GET", f"{wire.ROOT}/file", query=FileQuery, text="application/octet-stream", refusals=(404,))
     def read_file(query: FileQuery) -> flask.Response:
         """Read a file of a version. The caller verifies its size and digest. Capability `open`."""
-        opened = store.open(query.value())
+        opened = store.open(query.of(store))
         file = next((file for file in opened.files if file.path == query.path), None)
         if file is None:
             raise service.no_file(query.address, query.path)
@@ -151,7 +157,9 @@ def _register_contents(api: http.Api, store: port.ArtifactStore, uploads: Upload
         body = http.read_body(wire.Upload)
         assert isinstance(body, wire.Upload)
         uploads.drop_stale(time.time())
+        paths.check_paths(file.path for file in body.files)
         sources = [uploads.source(upload, file.value()) for file in body.files]
+        port.check_kind(store, body.place.kind)
         place = store.place(body.place.kind, body.place.project, body.place.name)
         digest = store.write(place, sources)
         uploads.drop(upload)
@@ -160,6 +168,7 @@ def _register_contents(api: http.Api, store: port.ArtifactStore, uploads: Upload
     @api.route("POST", f"{wire.ROOT}/versions", body=wire.Commit, returns=wire.Addressed, refusals=(404,))
     def commit(body: wire.Commit) -> wire.Addressed:
         """Make written contents a version. The same digest again changes nothing. Capability `commit`."""
+        port.check_kind(store, body.place.kind)
         place = store.place(body.place.kind, body.place.project, body.place.name)
         return wire.Addressed(address=str(store.commit(place, body.digest, body.about.value())))
 
@@ -168,27 +177,27 @@ def _register_changes(api: http.Api, store: port.ArtifactStore) -> None:
     @api.route("PUT", f"{wire.ROOT}/tag", query=Tagging, status=204, refusals=(404,))
     def tag(query: Tagging) -> None:
         """Give a version a tag, which leaves the version that had it before. Capability `tag`."""
-        store.tag(query.value(), query.tag)
+        store.tag(query.of(store), names.check_tag(query.tag))
 
     @api.route("DELETE", f"{wire.ROOT}/tag", query=Tagging, status=204)
     def untag(query: Tagging) -> None:
         """Remove a tag from a version. Does nothing where another version or none has it. Capability `untag`."""
-        store.untag(query.value(), query.tag)
+        store.untag(query.of(store), query.tag)
 
     @api.route("PUT", f"{wire.ROOT}/label", query=Labelling, status=204, refusals=(404,))
     def label(query: Labelling) -> None:
         """Set a label of a version. Capability `label`."""
-        store.label(query.value(), query.key, query.value_)
+        store.label(query.of(store), query.key, query.value_)
 
     @api.route("DELETE", f"{wire.ROOT}/label", query=Labelling, status=204, refusals=(404,))
     def unlabel(query: Labelling) -> None:
         """Remove a label of a version, if it has it. Capability `label`."""
-        store.unlabel(query.value(), query.key)
+        store.unlabel(query.of(store), query.key)
 
     @api.route("DELETE", f"{wire.ROOT}/version", query=Addressed, status=204)
     def delete(query: Addressed) -> None:
         """Delete a version and its tags. Does nothing for an unknown one. Capability `delete`."""
-        store.delete(query.value())
+        store.delete(query.of(store))
 
 
 def _blocks() -> Iterator[bytes]:

@@ -60,7 +60,7 @@ def create_app(workload: jobs.Workload, token: str) -> flask.Flask:
         return StatusBody(id=id, state=found.state, cause=cause, started=found.started, finished=found.finished)
 
     @api.route("GET", ROOT, returns=Declaration, public=True)
-    def get_declaration() -> Declaration:
+    def get_workload_declaration() -> Declaration:
         """Show the protocol. Needs no token."""
         return Declaration(protocol=PROTOCOL)
 

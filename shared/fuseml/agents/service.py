@@ -33,8 +33,3 @@ def streamed(blocks: Iterator[bytes], size: int | None) -> flask.Response:
     first = next(blocks, b"")
     headers = {} if size is None else {"Content-Length": str(size)}
     return flask.Response(itertools.chain([first], blocks), headers=headers, content_type="application/octet-stream")
-
-
-def no_file(address: str, path: str) -> errors.NotFoundError:
-    """The error for an unknown file."""
-    return errors.NotFoundError(f"{address} has no file {path[:200]!r}")

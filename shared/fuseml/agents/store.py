@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ import pydantic
 from fuseml.agents import service
 from fuseml.agents.uploads import Uploads
 from fuseml.artifactstores import manifest, paths, port, wire
+from fuseml.domain import errors
 from fuseml.domain.artifact import Address
 from fuseml.domain.artifacts import names
 from fuseml.runtime import http, operations
 
 _BLOCK = 1 << 18
+_RECENT = 4
 
 
 class Addressed(operations.Query):
@@ -124,7 +127,30 @@ def _register_reads(api: http.Api, store: port.ArtifactStore) -> None:
         return wire.Changes(addresses=[str(address) for address in found.addresses], position=found.position)
 
 
+class _Recent:
+    """The lists of files of the versions that were read last: else, each file of a version would cost the whole list."""
+
+    def __init__(self, store: port.ArtifactStore) -> None:
+        self._store = store
+        self._open = functools.lru_cache(maxsize=_RECENT)(self._listed)
+
+    def file(self, address: Address, path: str) -> tuple[port.Opened, port.File]:
+        """A file of a version. Raises NotFoundError."""
+        # A version is immutable, and may be deleted.
+        self._store.describe(address)
+        opened, files = self._open(address)
+        if path not in files:
+            raise errors.NotFoundError(f"{address} has no file {path[:200]!r}")
+        return opened, files[path]
+
+    def _listed(self, address: Address) -> tuple[port.Opened, dict[str, port.File]]:
+        opened = self._store.open(address)
+        return opened, {file.path: file for file in opened.files}
+
+
 def _register_contents(api: http.Api, store: port.ArtifactStore, uploads: Uploads, most_bytes: int) -> None:
+    recent = _Recent(store)
+
     @api.route("GET", f"{wire.ROOT}/files", query=Addressed, returns=wire.Files, refusals=(404,))
     def list_files(query: Addressed) -> wire.Files:
         """List the files of a version. Capability `open`."""
@@ -133,10 +159,7 @@ def _register_contents(api: http.Api, store: port.ArtifactStore, uploads: Upload
     @api.route("GET", f"{wire.ROOT}/file", query=FileQuery, text="application/octet-stream", refusals=(404,))
     def read_file(query: FileQuery) -> flask.Response:
         """Read a file of a version. The caller verifies its size and digest. Capability `open`."""
-        opened = store.open(query.of(store))
-        file = next((file for file in opened.files if file.path == query.path), None)
-        if file is None:
-            raise service.no_file(query.address, query.path)
+        opened, file = recent.file(query.of(store), query.path)
         return service.streamed(opened.fetch(file), file.size)
 
     @api.route("GET", f"{wire.ROOT}/uploads/<upload>", returns=wire.Sent)

@@ -124,7 +124,7 @@ class StoreChecks:
         place = {"kind": self._kind, "project": PROJECT, "name": fresh("paths")}
         empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         upload = f"/store/v1/uploads/{'0' * 64}"
-        self._store.agent.send(f"{upload}/{empty.removeprefix('sha256:')}", iter(()), 0)
+        self._store.agent.send(f"{upload}/{empty.removeprefix('sha256:')}", lambda: iter(()), 0)
         for path in ("../escaped", "/escaped", "a/../../escaped", "a\\b", ""):
             body = {"place": place, "files": [{"path": path, "size": 0, "digest": empty}]}
             refused(partial(self._store.agent.call, "POST", upload, body), errors.InvalidError, f"a file with the path {path!r}")

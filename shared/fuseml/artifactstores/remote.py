@@ -126,7 +126,7 @@ class RemoteStore(Undeclared):
         for source, file in zip(found, files, strict=True):
             digest = manifest.hexadecimal(file.digest)
             if digest not in sent:
-                self.agent.send(f"{wire.ROOT}/uploads/{upload}/{digest}", unchanged(source, file), file.size or 0)
+                self.agent.send(f"{wire.ROOT}/uploads/{upload}/{digest}", functools.partial(unchanged, source, file), file.size or 0)
                 sent.add(digest)
         body = wire.Upload(place=_wire(place), files=[wire.File.model_validate(file) for file in files])
         answer = self.agent.call("POST", f"{wire.ROOT}/uploads/{upload}", body.model_dump(), seconds=_WRITING)

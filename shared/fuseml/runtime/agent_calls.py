@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fuseml.domain import errors, urls
@@ -57,14 +57,14 @@ class Agent:
         Raises the error that the agent names, TemporaryError where it does not answer, and PermanentError for nonsense.
         """
         data = None if body is None else json.dumps(body).encode()
-        answer = self._request(method, path, data, {"Content-Type": "application/json"} if data is not None else {}, seconds)
+        answer = self._request(method, path, lambda: data, {"Content-Type": "application/json"} if data is not None else {}, seconds)
         found = self._read(answer, most, seconds)
         self._check(answer, found)
         return answers.parsed(found, self._named) if found else {}
 
     def text(self, path: str, most: int = LARGEST) -> bytes:
         """The bytes that the agent answers. Raises as `call`."""
-        answer = self._request("GET", path, None, {}, _ANSWER)
+        answer = self._request("GET", path, lambda: None, {}, _ANSWER)
         found = self._read(answer, most, _ANSWER)
         self._check(answer, found)
         return found
@@ -73,7 +73,7 @@ class Agent:
         """The bytes of an answer of any size, in blocks. Raises as `call`, and TemporaryError for a connection that ends early."""
         import urllib3.exceptions
 
-        answer = self._request("GET", path, None, {}, _ANSWER)
+        answer = self._request("GET", path, lambda: None, {}, _ANSWER)
         with contextlib.closing(answer):
             if answer.status != 200:
                 self._check(answer, self._read(answer, LARGEST, _ANSWER))
@@ -83,10 +83,10 @@ class Agent:
             except urllib3.exceptions.HTTPError as error:
                 raise self._silent(error) from None
 
-    def send(self, path: str, blocks: Iterator[bytes], size: int) -> None:
-        """Put `size` bytes. Raises as `call`, and the errors of the blocks."""
+    def send(self, path: str, blocks: Callable[[], Iterator[bytes]], size: int) -> None:
+        """Put `size` bytes; each call of `blocks` gives the same ones. Raises as `call`, and the errors of the blocks."""
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        answer = self._request("PUT", path, blocks if size else b"", headers, _ANSWER)
+        answer = self._request("PUT", path, blocks if size else bytes, headers, _ANSWER)
         self._check(answer, self._read(answer, LARGEST, _ANSWER))
 
     @functools.cached_property
@@ -100,18 +100,18 @@ class Agent:
         return f"the agent {self._subject!r} at {urls.shown(self.url)}"
 
     def _request(
-        self, method: str, path: str, body: bytes | Iterator[bytes] | None, headers: Mapping[str, str], seconds: float
+        self, method: str, path: str, body: Callable[[], bytes | Iterator[bytes] | None], headers: Mapping[str, str], seconds: float
     ) -> urllib3.BaseHTTPResponse:
         import urllib3
         import urllib3.exceptions
 
         sent = {**headers, **({"Authorization": f"Bearer {self._token}"} if self._token else {})}
         timeout = urllib3.Timeout(connect=_CONNECT, read=seconds)
-        # The agent may close an idle connection just now. Every operation may be repeated; blocks are read once.
-        for is_last in (not (body is None or isinstance(body, bytes)), True):
+        # The agent may close an idle connection just now. Every operation may be repeated.
+        for is_last in (False, True):
             try:
                 return self._pool.request(
-                    method, self.url + path, body=body, headers=sent, timeout=timeout, redirect=False, preload_content=False
+                    method, self.url + path, body=body(), headers=sent, timeout=timeout, redirect=False, preload_content=False
                 )
             except urllib3.exceptions.LocationValueError:
                 raise errors.PermanentError(f"{urls.shown(self.url)} is no http(s) URL; correct the record of {self._subject!r}") from None

@@ -14,6 +14,8 @@ from fuseml.domain.registry import extension
 from fuseml.domain.registry.selector import Context, Selector
 from fuseml.runtime import secrets
 from fuseml.store import database, extensions
+from tests import agents
+from tests.contract.artifact_stores import sources
 
 NOON = "2026-01-01T12:00:00.000000Z"
 ANY = Selector()
@@ -61,6 +63,25 @@ def test_projects_choose_their_stores_and_get_their_own_credentials(
     assert all("TOKEN" not in values for values in environments.values())
     assert {values["AWS_ENDPOINT_URL_S3"] for values in environments.values()} == {"http://minio:9000"}
     assert chosen(sqlite_store, keyring, "red", Selector(extension_id="shelf")).resource == "folder"
+
+
+def test_a_project_finds_its_agent_with_the_token_of_its_record(
+    sqlite_store: database.Database, keyring: secrets.Keyring, tmp_path: Path
+) -> None:
+    with agents.store(tmp_path) as agent:
+        credentials = [
+            {"id": project, "scope": "project", "projects": [project], "configuration": {"FUSEML_AGENT_TOKEN": token}}
+            for project, token in (("red", agent.token), ("blue", "wrong-token-of-some-length"))
+        ]
+        register(sqlite_store, keyring, "shelf", "fuseml-artifact-store", agent.url, credentials=credentials, auth_required=True)
+        store = chosen(sqlite_store, keyring, "red")
+        place = store.place("dataset", "red", "iris")
+        address = store.commit(place, store.write(place, sources({"a": b"1"})))
+        assert [version.address for version in store.versions("dataset", "red", "iris").versions] == [address]
+        with pytest.raises(errors.PermanentError, match="refuses the token"):
+            chosen(sqlite_store, keyring, "blue").versions("dataset", "red", "iris")
+        with pytest.raises(errors.UnresolvedError, match="it needs credentials"):
+            chosen(sqlite_store, keyring, "green")
 
 
 def test_a_selector_without_a_store_is_refused_with_the_reason(

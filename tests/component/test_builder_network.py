@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -67,8 +67,9 @@ def proxy() -> Iterator[str]:
         server.shutdown()
 
 
-def write_codeset(checkout: plans.Checkout, directory: Path) -> None:
+def write_codeset(checkout: plans.Checkout, directory: Path) -> Sequence[plans.Submodule]:
     (directory / "requirements.txt").write_text("tiny-ml==1.2.0\n")
+    return ()
 
 
 def test_the_builder_installs_by_a_proxy_from_a_private_index_and_its_log_has_no_password(tmp_path: Path, proxy: str) -> None:

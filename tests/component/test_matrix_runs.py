@@ -13,7 +13,7 @@ from functions.artifacts import app as artifacts_app
 from functions.artifacts import deps as artifacts_deps
 from fuseml.domain import events
 from fuseml.domain.plans import combinations
-from fuseml.runtime import auth, catalog
+from fuseml.runtime import auth, catalog, secrets
 from fuseml.store import artifacts, database, extensions, lineage
 from tests import event_keys
 from tests.component.requesting import NOON, System, refused
@@ -154,7 +154,13 @@ RANKED = {**BEST, "best": "fit-2"}
 
 def record(system: System, run: str, **outputs: dict[str, str]) -> dict[str, str | None]:
     """Report these ends of steps to `artifacts`, in this order; returns the addresses of all artifacts with the steps that made them."""
-    deps = artifacts_deps.Deps(store=system.store, publisher=system, signer=event_keys.SIGNER, tokens=auth.Tokens({}, anonymous=True))
+    deps = artifacts_deps.Deps(
+        store=system.store,
+        publisher=system,
+        signer=event_keys.SIGNER,
+        tokens=auth.Tokens({}, anonymous=True),
+        keyring=secrets.Keyring([secrets.new_key()]),
+    )
     app = artifacts_app.create_app(deps).test_client()
     for step, written_by_step in outputs.items():
         finished = events.RunStepFinished(run=run, workflow="train", project="p", step=step, state="succeeded", outputs=written_by_step)

@@ -106,7 +106,7 @@ class Host:
 
 class Swept:
     def __init__(self, ingress: Ingress, folder: Path) -> None:
-        engine = local.LocalEngine(root=folder, emit=print, checkout=print, seal=bytes, unseal=bytes, environments=folder)
+        engine = local.LocalEngine(root=folder, emit=print, checkout=lambda *_: (), seal=bytes, unseal=bytes, environments=folder)
         self.ingress, self.host, self.number = ingress, Host(), 0
         self.deps = housekeeper_deps.Deps(
             store=ingress.store,

@@ -209,7 +209,7 @@ def test_a_killed_agent_loses_no_part_of_an_upload(tmp_path: Path) -> None:
         assert sorted(path for path in files if reads.count(path) == 2) == ["file-3", "file-4", "file-5"]
         opened = store.open(address)
         assert {file.path: b"".join(opened.read(file)) for file in opened.files} == files
-        assert [path for path in (again.folder / "uploads").rglob("*") if path.is_file()] == []
+        assert [path for path in (again.folder / "uploads" / "uploads").rglob("*") if path.is_file()] == []
 
 
 def children(pid: int) -> list[int]:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from functions.runs import settlement, views
+from functions.runs import views
 from functions.runs.deps import Deps
 from fuseml import artifactstores, contents, engines
 from fuseml.domain import errors, events
@@ -16,7 +16,7 @@ from fuseml.domain.runs import FINISHED, approval
 from fuseml.domain.workflows import Workflow
 from fuseml.runtime import cloudevents, http
 from fuseml.store import archive, codesets, paging, runs, workflows
-from fuseml.usecases import lifecycle, planner, requests
+from fuseml.usecases import lifecycle, planner, requests, settlement
 
 _ORIGINAL_LIMIT = 500
 _LOG_CHUNK = 1 << 20

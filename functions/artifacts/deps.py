@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fuseml.platform import Platform
-from fuseml.runtime import auth, cloudevents, secrets, signing
+from fuseml.runtime import attestation, auth, cloudevents, secrets, signing
 from fuseml.store import database
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """The database, the broker, the keys of events, API tokens, and the keyring that opens the accounts of artifact stores. Stores are chosen
-    for the control plane's own `zone`.
+    """The database, the broker, the keys of events, API tokens, the keyring that opens the accounts of artifact stores, and the signer of
+    provenance, if any. Stores are chosen for the control plane's own `zone`. `public_url` is the API's address.
     """
 
     store: database.Database
@@ -21,6 +21,8 @@ class Deps:
     tokens: auth.Tokens
     keyring: secrets.Keyring
     zone: str = ""
+    attestor: attestation.Attestor | None = None
+    public_url: str = ""
 
     @classmethod
     def of(cls, platform: Platform) -> Deps:
@@ -32,4 +34,6 @@ class Deps:
             tokens=platform.tokens,
             keyring=platform.keyring,
             zone=platform.zone,
+            attestor=platform.attestor,
+            public_url=platform.public_url,
         )

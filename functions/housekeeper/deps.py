@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fuseml import contents, engines, githosts, probes, servings
 from fuseml.contents import mlflow, trackers
+from fuseml.exports import openlineage
 from fuseml.platform import Platform
 from fuseml.runtime import clock, cloudevents, secrets, signing
 from fuseml.runtime.telemetry.conditions import Conditions
@@ -21,7 +22,8 @@ class Deps:
     `retention_days`. `check` probes each registered tool every `health_interval` seconds; `zone` is the control plane's own. Moving addresses
     of models are compared every `address_interval` seconds. The logs of steps move to `contents`, if any, and stay for `log_days`; the engine
     forgets a finished run after `engine_days`, 0 is never, or without a number as soon as its logs are there. `conditions` are the known
-    faults. Steps register applications at `api_url`; it is empty where the registry has the address already.
+    faults. Steps register applications at `api_url`; it is empty where the registry has the address already. `lineage` receives the lineage of
+    runs, if any, as jobs of `lineage_namespace` with links to `public_url`; it is left alone for `lineage_pause` seconds after a failure.
     """
 
     store: database.Database
@@ -44,6 +46,10 @@ class Deps:
     engine_days: int | None = 7
     log_days: int = 365
     conditions: Conditions = field(default_factory=Conditions)
+    lineage: openlineage.Receiver | None = None
+    lineage_namespace: str = "fuseml"
+    lineage_pause: float = 60
+    public_url: str = ""
 
     @classmethod
     def of(cls, platform: Platform) -> Deps:
@@ -65,4 +71,7 @@ class Deps:
             log_days=settings.log_days,
             api_url=settings.api_url,
             tracking=platform.connect_tracking,
+            lineage=platform.lineage,
+            lineage_namespace=settings.lineage_namespace,
+            public_url=platform.public_url,
         )

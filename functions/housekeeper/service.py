@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from functions.housekeeper import addresses, archive, health, models, previews, pushes, schedules
+from functions.housekeeper import addresses, archive, health, lineage, models, previews, pushes, schedules
 from functions.housekeeper.deps import Deps
 from fuseml import servings
 from fuseml.domain import errors, events
@@ -76,6 +76,7 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         models.publish_missed_models,
         follow_addresses,
         health.check_health,
+        lineage.send_lineage,
     )
     for repair in repairs:
         _repair(deps, repair, tick)

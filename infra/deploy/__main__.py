@@ -47,7 +47,15 @@ REQUIRED = {
     "brokers.eventing.knative.dev": "Knative Eventing",
     "pipelineruns.tekton.dev": "Tekton Pipelines",
 }
-SECRETS = ("FUSEML_DATABASE_URL", "FUSEML_GIT_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+SECRETS = (
+    "FUSEML_DATABASE_URL",
+    "FUSEML_GIT_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "FUSEML_OPENLINEAGE_TOKEN",
+    "FUSEML_PROVENANCE_KEY",
+)
 """Secrets from the environment, because other users can see command lines. A missing database, git host or S3 server is deployed for trying out;
 the account at an S3 server belongs to FUSEML_CONTENTS_URL."""
 TEKTON = "infra/integrations/tekton"

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from fuseml.contents import Contents
     from fuseml.contents.trackers import Connect
     from fuseml.engines import Engine
+    from fuseml.exports.openlineage import Receiver
     from fuseml.githosts import GitHost
+    from fuseml.runtime.attestation import Attestor
     from fuseml.runtime.cloudevents import Publisher
     from fuseml.runtime.secrets import Keyring
     from fuseml.runtime.settings import Settings
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 class Housekeeping:
     """Settings of the sweep: the least pause between two sweeps and the interval between two probes of a tool, in seconds; days until a run
     is forgotten by the engine (without a number as soon as its logs are kept) and its logs are removed, 0 for never; the address at which
-    steps register applications, empty where the registry has it already.
+    steps register applications, empty where the registry has it already; the namespace of jobs in exported lineage.
     """
 
     sweep_pause: float = 30
@@ -39,6 +41,7 @@ class Housekeeping:
     engine_days: int | None = 7
     log_days: int = 365
     api_url: str = ""
+    lineage_namespace: str = "fuseml"
 
 
 class Platform(Protocol):
@@ -104,6 +107,14 @@ class Platform(Protocol):
     @property
     def queued(self) -> bool:
         """Whether the deliveries in the store are the broker's queue."""
+
+    @property
+    def attestor(self) -> Attestor | None:
+        """Signs the provenance of artifacts; None without a key."""
+
+    @property
+    def lineage(self) -> Receiver | None:
+        """The endpoint that receives the lineage of runs; None without one."""
 
     @property
     def housekeeping(self) -> Housekeeping: ...
@@ -199,10 +210,23 @@ class Knative:
     def public_url(self) -> str:
         return self._settings.require("public_url").public_url
 
+    @functools.cached_property
+    def attestor(self) -> Attestor | None:
+        from fuseml.runtime import attestation
+
+        return attestation.connect(self._settings)
+
+    @functools.cached_property
+    def lineage(self) -> Receiver | None:
+        from fuseml import exports
+
+        return exports.connect(self._settings)
+
     @property
     def housekeeping(self) -> Housekeeping:
         return Housekeeping(
             engine_days=self._settings.engine_retention(),
             log_days=self._settings.days("log_days"),
             api_url=self._settings.function_url("applications"),
+            lineage_namespace=self._settings.openlineage_namespace,
         )

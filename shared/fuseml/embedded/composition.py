@@ -32,6 +32,7 @@ from fuseml.embedded import (
 from fuseml.githosts import payload, smart_http
 from fuseml.runtime import catalog, clock, cloudevents, web_pages
 from fuseml.runtime.readiness import Need, Readiness
+from fuseml.runtime.settings import Settings
 from fuseml.runtime.telemetry import logs
 from fuseml.servings import record
 from fuseml.store import codesets
@@ -110,7 +111,7 @@ def compose(
         trouble=trouble,
         rotation=rotation,
     )
-    mounted |= functions.create(functions.platform(opened, parts, url))
+    mounted |= functions.create(functions.platform(opened, parts, url, Settings.known(environment)))
     for name in ("gitea_ingress", "mlflow_ingress"):
         mounted[name].wsgi_app = trouble.webhooks(mounted[name].wsgi_app)  # type: ignore[method-assign, assignment]
     if parts.tracking.url:

@@ -23,7 +23,7 @@ from sqlmodel import Session
 
 from fuseml.domain import errors
 from fuseml.engines.local import implementations
-from fuseml.runtime.settings import DESCRIPTIONS, Settings
+from fuseml.runtime.settings import Settings
 from fuseml.steps import environments, occupancy
 from fuseml.store import applications, database, executions
 
@@ -57,7 +57,7 @@ class Entry:
 
 def limit(environment: Mapping[str, str]) -> int:
     """The bytes that environments may take, by FUSEML_ENVIRONMENTS_GIB. Raises PermanentError for what is no number above 0."""
-    given = Settings.from_env({name: value for name, value in environment.items() if name in DESCRIPTIONS})
+    given = Settings.known(environment)
     return given.bound("environments_gib", "GiB") * GIB
 
 

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 
 import flask
 
+from fuseml import exports
 from fuseml.contents import Contents, mlflow, trackers
 from fuseml.domain import application
 from fuseml.embedded import serving
 from fuseml.embedded.stand_ins import StandIns
 from fuseml.embedded.state import State
 from fuseml.engines import Engine
+from fuseml.exports.openlineage import Receiver
 from fuseml.githosts import GitHost
 from fuseml.platform import Housekeeping, Platform
-from fuseml.runtime import auth, catalog, cloudevents
+from fuseml.runtime import attestation, auth, catalog, cloudevents
 from fuseml.runtime.cloudevents import Publisher
 from fuseml.runtime.secrets import Keyring
+from fuseml.runtime.settings import Settings
 from fuseml.runtime.signing import Signer
 from fuseml.servings import Servings
 from fuseml.store import database
@@ -45,14 +48,16 @@ class Embedded:
     tracking_url: str
     connect_tracking: trackers.Connect
     housekeeping: Housekeeping
+    attestor: attestation.Attestor
+    lineage: Receiver | None
     clones: bool = False
     queued: bool = True
     zone: str = ""
     namespace: str = "fuseml-workloads"
 
 
-def platform(state: State, parts: StandIns, url: str) -> Platform:
-    """The platform of a server at `url`."""
+def platform(state: State, parts: StandIns, url: str, settings: Settings) -> Platform:
+    """The platform of a server at `url`. Raises PermanentError for a wrong setting."""
     return Embedded(
         store=state.store,
         publisher=cloudevents.SigningPublisher(parts.broker, state.signer),
@@ -67,7 +72,9 @@ def platform(state: State, parts: StandIns, url: str) -> Platform:
         public_url=url,
         tracking_url=parts.tracking.url,
         connect_tracking=functools.partial(_connect, parts.tracking.url, parts.processes.grant()),
-        housekeeping=Housekeeping(health_interval=_HEALTH_SECONDS),
+        housekeeping=Housekeeping(health_interval=_HEALTH_SECONDS, lineage_namespace=settings.openlineage_namespace),
+        attestor=attestation.connect(settings) or attestation.Attestor.derived(state.keyring.derive("provenance")),
+        lineage=exports.connect(settings),
     )
 
 

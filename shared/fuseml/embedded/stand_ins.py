@@ -31,7 +31,7 @@ from fuseml.engines.local import confinement, device_search, devices
 from fuseml.githosts import limits
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.processes import landlock
-from fuseml.runtime.settings import DESCRIPTIONS, Settings
+from fuseml.runtime.settings import Settings
 from fuseml.runtime.telemetry import logs
 
 _IDLE_SECONDS = 900.0
@@ -139,7 +139,7 @@ def _git_host(root: pathlib.Path, url: str, environment: Mapping[str, str]) -> E
 
 
 def _limits(environment: Mapping[str, str]) -> limits.Limits:
-    given = Settings.from_env({name: value for name, value in environment.items() if name in DESCRIPTIONS})
+    given = Settings.known(environment)
     return limits.Limits(
         object=given.bound("git_object_mib", "MiB") * limits.MIB,
         pack=given.bound("git_pack_mib", "MiB") * limits.MIB,

@@ -56,6 +56,18 @@ class Settings:
     otlp_endpoint: str = _setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT", "base address of an OpenTelemetry collector (OTLP over HTTP) for spans; unset: no spans are sent"
     )
+    openlineage_url: str = _setting(
+        "FUSEML_OPENLINEAGE_URL",
+        "base address of a server that receives lineage as OpenLineage events, at `/api/v1/lineage`; unset: none is sent",
+    )
+    openlineage_token: str = _setting("FUSEML_OPENLINEAGE_TOKEN", "its bearer token; unset: none", secret=True)
+    openlineage_namespace: str = _setting("FUSEML_OPENLINEAGE_NAMESPACE", "namespace of the jobs in OpenLineage events", "fuseml")
+    provenance_key: str = _setting(
+        "FUSEML_PROVENANCE_KEY",
+        "private key that signs the provenance of artifacts: Ed25519, in PEM (`openssl genpkey -algorithm ed25519`); unset: none is given, "
+        "except by `fuseml up`, which derives a key from its own",
+        secret=True,
+    )
     contents_url: str = _setting(
         "FUSEML_CONTENTS_URL",
         "where the logs of runs stay: `s3://BUCKET/PREFIX` or `file:///FOLDER`; unset: with the pods, as long as these do",
@@ -147,6 +159,11 @@ class Settings:
         if unknown:
             _LOG.warning("settings %s are not known to this version and have no effect", ", ".join(unknown))
         return Settings(**{fields[name]: value for name, value in env.items() if name in fields})
+
+    @staticmethod
+    def known(env: Mapping[str, str]) -> Settings:
+        """As `from_env`, for the environment of a user's process: its other `FUSEML_` variables belong to the command."""
+        return Settings.from_env({name: value for name, value in env.items() if name in DESCRIPTIONS})
 
     def require(self, *names: str) -> Settings:
         """This object, if all the named fields are set. Raises PermanentError that names the missing variables."""

@@ -94,6 +94,11 @@ def known(session: Session, addresses: Sequence[str]) -> set[str]:
     return set(session.exec(select(Artifact.address).where(col(Artifact.address).in_(addresses))))
 
 
+def of_addresses(session: Session, addresses: Sequence[str]) -> Sequence[Artifact]:
+    """The artifacts at the addresses that have one."""
+    return session.exec(select(Artifact).where(col(Artifact.address).in_(addresses))).all() if addresses else []
+
+
 def metrics_of(session: Session, addresses: Sequence[str]) -> dict[str, dict[str, float]]:
     """Address -> metrics, of the artifacts that have some."""
     found: dict[str, dict[str, float]] = {}

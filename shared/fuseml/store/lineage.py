@@ -31,6 +31,12 @@ def link(session: Session, source: str, target: str, run: str, step: str | None 
     session.add(edge)
 
 
+def of_run(session: Session, run: str) -> Sequence[ArtifactEdge]:
+    """The edges that a run has made, by target and source."""
+    query = select(ArtifactEdge).where(ArtifactEdge.run == run)
+    return session.exec(query.order_by(col(ArtifactEdge.target), col(ArtifactEdge.source))).all()
+
+
 def neighbourhood(session: Session, address: str, direction: Direction, depth: int, most: int) -> Neighbourhood:
     """The edges within `depth` steps: `up` to what the artifact was made from, `down` to what was made from it. At most `most` edges.
 

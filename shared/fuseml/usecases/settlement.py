@@ -52,6 +52,13 @@ def settled(session: sqlmodel.Session, rows: Sequence[Run], steps: Mapping[str, 
     return {row.id for row in ended} - open_
 
 
+def settled_steps(session: sqlmodel.Session, row: Run, steps: Sequence[StepRun]) -> set[str]:
+    """The names of the steps whose end `artifacts` has handled: their outputs are recorded."""
+    reported = {step.name: _step_event(row, step) for step in steps if _is_reported(step)}
+    handled = outbox.handled_among(session, "artifacts", list(reported.values()))
+    return {name for name, event in reported.items() if (event.source, event.id) in handled}
+
+
 def _is_reported(step: StepRun) -> bool:
     return step.finished is not None and step.state != "skipped"
 

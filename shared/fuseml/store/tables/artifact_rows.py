@@ -113,5 +113,5 @@ class ArtifactEdge(columns.Row, table=True):
 
     source: str = Field(primary_key=True)
     target: str = Field(primary_key=True, index=True)
-    run: str = Field(primary_key=True)
+    run: str = Field(primary_key=True, index=True)
     step: str | None = None

@@ -203,6 +203,10 @@ REJECTED: dict[str, tuple[plans.Plan, str]] = {
     "id": (tekton_plans.make(engines.shell("a", "true"), id="no/label"), r"'no/label' is not a valid run id"),
     "repeated name": (tekton_plans.make(engines.shell("a", "true"), engines.shell("a", "true")), "two steps of the same name"),
     "output": (tekton_plans.make(engines.shell("a", "true", outputs=["a.b"])), "'a.b' is not a valid name of an output"),
+    "reserved output": (
+        tekton_plans.make(engines.shell("a", "true", outputs=["fuseml-IMAGE_URL"])),
+        "the names of outputs must not begin with 'fuseml-'; rename 'fuseml-IMAGE_URL'",
+    ),
     "variable": (tekton_plans.make(engines.shell("a", "true", env={"A B": "x"})), "'A B' is not a valid name of an environment variable"),
     "path": (
         tekton_plans.make(engines.shell("a", "true", checkouts=(tekton_plans.codeset(path="/tekton/x"),))),
@@ -334,7 +338,23 @@ def test_further_outputs_of_an_image_build_are_checked() -> None:
     containers = task["taskSpec"]["steps"]
     assert [item["name"] for item in containers] == ["prepare", "build", events.CHECK_CONTAINER]
     checked = [argument.partition("=")[0] for argument in containers[-1]["args"][-3:]]
-    assert checked == [result["name"] for result in task["taskSpec"]["results"]] == ["tag", "image", "image-digest"]
+    published = [result["name"] for result in task["taskSpec"]["results"]]
+    hints = ["fuseml-IMAGE_URL", "fuseml-IMAGE_DIGEST"]
+    assert published == [*checked, *hints] == ["tag", "image", "image-digest", *hints]
+
+
+def test_outputs_that_name_an_artifact_have_the_names_that_tekton_chains_reads() -> None:
+    def results(*outputs: str) -> dict[str, str]:
+        plan = tekton_plans.make(engines.shell("a", "true", outputs=list(outputs)))
+        task = render_plan(plan).pipeline_run["spec"]["pipelineSpec"]["tasks"][-1]["taskSpec"]
+        return {result["name"]: result["value"] for result in task.get("results", [])}
+
+    found = results("rows", "uri", "digest")
+    assert (found["fuseml-ARTIFACT_URI"], found["fuseml-ARTIFACT_DIGEST"]) == (found["uri"], found["digest"])
+    assert list(results("uri")) == ["uri"], "a hint without a digest means nothing"
+    # The outputs of the step stay those of its workflow.
+    status = {"taskResults": [{"name": name, "value": "x"} for name in found]}
+    assert set(events._results(status, is_step=True)) == {"rows", "uri", "digest"}
 
 
 def test_an_image_output_of_a_run_refers_to_the_result_of_its_build() -> None:

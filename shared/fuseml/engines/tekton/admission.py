@@ -5,7 +5,7 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Mapping
 
-from fuseml.domain import errors, plans
+from fuseml.domain import errors, labels, plans
 from fuseml.engines.tekton import names, tasks, values
 
 _OWN_FOLDERS = ("/tekton/", "/fuseml/", "/fuseml-")
@@ -64,6 +64,10 @@ def _check_contract(step: plans.StepPlan, where: str) -> None:
     for output in step.outputs:
         if not names.is_result(output.name):
             raise errors.PermanentError(f"{where}: {output.name!r} is not a valid name of an output: use {_NAME_RULE}")
+        if output.name.startswith(labels.AUXILIARY_PREFIX):
+            raise errors.PermanentError(
+                f"{where}: the names of outputs must not begin with {labels.AUXILIARY_PREFIX!r}; rename {output.name!r}"
+            )
     for variable in step.variables:
         if not names.is_variable(variable.name):
             raise errors.PermanentError(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fuseml.domain import errors, events, times
+from fuseml.domain import errors, events, labels, times
 from fuseml.domain.labels import AUXILIARY_PREFIX, RUN_LABEL
 from fuseml.domain.plans import identity
 from fuseml.domain.runs import Observation, State
@@ -98,7 +98,10 @@ def _wait(condition: Mapping[str, str]) -> str | None:
 
 def _results(status: Mapping[str, Any], *, is_step: bool) -> dict[str, str]:
     results = status.get("taskResults" if is_step else "pipelineResults") or status.get("results") or []
-    return {result["name"]: _result_text(result.get("value")) for result in results}
+    # Those with the prefix repeat outputs for Tekton Chains.
+    return {
+        result["name"]: _result_text(result.get("value")) for result in results if not result["name"].startswith(labels.AUXILIARY_PREFIX)
+    }
 
 
 def _cause(condition: Mapping[str, str], status: Mapping[str, Any], cancel_reason: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Mapping, Sequence
 
-from fuseml.domain import errors, images, plans
+from fuseml.domain import errors, images, labels, plans
 from fuseml.domain.plans import combinations, transfers
 from fuseml.engines import check
 from fuseml.engines.tekton import amounts, artifacts, events, names, settings, values
@@ -174,10 +174,7 @@ def step(
     spec: Object = {
         "params": [{"name": name, "type": "string"} for name in parameters.results],
         "workspaces": [{"name": f"code-{index}", "mountPath": item.path} for index, item in enumerate(step.checkouts)],
-        "results": [
-            {"name": name, "type": "string", "value": f"$(steps.{events.CHECK_CONTAINER}.results.{_accepted(number)})"}
-            for number, name in enumerate(results)
-        ],
+        "results": [_result(name, number) for number, name in enumerate(results)] + _hints(step, results),
         "volumes": volumes,
         "steps": containers,
     }
@@ -309,6 +306,21 @@ def _check(
     }
     mounts = [*collecting.get("volumeMounts", []), *([{"name": "secrets", "mountPath": secrets, "readOnly": True}] if secrets else [])]
     return container | collecting | ({"volumeMounts": mounts} if mounts else {})
+
+
+def _result(name: str, number: int) -> Object:
+    return {"name": name, "type": "string", "value": f"$(steps.{events.CHECK_CONTAINER}.results.{_accepted(number)})"}
+
+
+def _hints(step: plans.StepPlan, results: Sequence[str]) -> list[Object]:
+    """The results by which Tekton Chains recognises what the step has made: the same texts under other names, which take no further room."""
+    image = next((output.name for output in step.outputs if output.image is not None), None)
+    named = (
+        {"IMAGE_URL": image, "IMAGE_DIGEST": f"{image}{DIGEST_SUFFIX}"} if image else {"ARTIFACT_URI": "uri", "ARTIFACT_DIGEST": "digest"}
+    )
+    if not set(named.values()) <= set(results):
+        return []
+    return [_result(f"{labels.AUXILIARY_PREFIX}{hint}", results.index(str(name))) for hint, name in named.items()]
 
 
 def _accepted(number: int) -> str:

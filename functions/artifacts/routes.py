@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import urllib.parse
 
-from functions.artifacts import contents, naming, service, wire
+from functions.artifacts import contents, naming, provenance, service, wire
 from functions.artifacts.deps import Deps
+from functions.artifacts.paths import ONE, address_of
 from fuseml.domain import artifact, errors
 from fuseml.domain.artifacts import descriptor
 from fuseml.runtime import http
 from fuseml.usecases import ownership
-
-_ONE = "/artifacts/<kind>/<project>/<name>/<version>"
 
 
 def register(api: http.Api, deps: Deps) -> None:
@@ -24,6 +23,7 @@ def register(api: http.Api, deps: Deps) -> None:
     _register_contents(api, deps)
     _register_names(api, deps)
     _register_lineage(api, deps)
+    provenance.register(api, deps)
 
 
 def _register_descriptors(api: http.Api, deps: Deps) -> None:
@@ -63,20 +63,20 @@ def _register_descriptors(api: http.Api, deps: Deps) -> None:
             raise errors.InvalidError(f"{text!r} is an address; its path has four parts")
         return wire.Artifact.of(service.get(deps, reference, http.caller()))
 
-    @api.route("GET", _ONE, returns=wire.Artifact, step=ownership.SCOPE)
+    @api.route("GET", ONE, returns=wire.Artifact, step=ownership.SCOPE)
     def get_artifact(kind: str, project: str, name: str, version: str) -> wire.Artifact:
         """Show an artifact; to a step, one of its own project."""
-        return wire.Artifact.of(service.get(deps, _address(kind, project, name, version), http.caller()))
+        return wire.Artifact.of(service.get(deps, address_of(kind, project, name, version), http.caller()))
 
-    @api.route("DELETE", _ONE, status=204, refusals=(409,))
+    @api.route("DELETE", ONE, status=204, refusals=(409,))
     def delete_artifact(kind: str, project: str, name: str, version: str) -> None:
         """Delete the descriptor of an artifact that is neither tagged nor served. Its contents, lineage and history stay."""
-        service.delete(deps, _address(kind, project, name, version), http.caller().name)
+        service.delete(deps, address_of(kind, project, name, version), http.caller().name)
 
-    @api.route("GET", f"{_ONE}/history", returns=wire.History)
+    @api.route("GET", f"{ONE}/history", returns=wire.History)
     def get_artifact_history(kind: str, project: str, name: str, version: str) -> wire.History:
         """Show the changes of an artifact's names, and what was made from it; also of a deleted one."""
-        return wire.History.of(naming.history(deps, _address(kind, project, name, version)))
+        return wire.History.of(naming.history(deps, address_of(kind, project, name, version)))
 
 
 def _register_contents(api: http.Api, deps: Deps) -> None:
@@ -94,55 +94,47 @@ def _register_contents(api: http.Api, deps: Deps) -> None:
         """Give the store that holds an artifact, with an account that the caller may use there. The contents come straight from the store."""
         return wire.Location.of_artifact(contents.location(deps, artifact.reference(body.address), http.caller()))
 
-    @api.route("GET", f"{_ONE}/page", returns=wire.Page, refusals=(422,))
+    @api.route("GET", f"{ONE}/page", returns=wire.Page, refusals=(422,))
     def get_artifact_page(kind: str, project: str, name: str, version: str) -> wire.Page:
         """Show the address at which the tool shows the artifact."""
-        found, url = contents.page(deps, _address(kind, project, name, version), http.caller())
+        found, url = contents.page(deps, address_of(kind, project, name, version), http.caller())
         return wire.Page(address=found, url=url)
 
 
 def _register_names(api: http.Api, deps: Deps) -> None:
-    @api.route("GET", f"{_ONE}/tags", returns=[wire.Tag])
+    @api.route("GET", f"{ONE}/tags", returns=[wire.Tag])
     def list_tags(kind: str, project: str, name: str, version: str) -> list[wire.Tag]:
         """List the tags of an artifact."""
-        return [wire.Tag.model_validate(tag) for tag in naming.tags(deps, _address(kind, project, name, version))]
+        return [wire.Tag.model_validate(tag) for tag in naming.tags(deps, address_of(kind, project, name, version))]
 
-    @api.route("PUT", f"{_ONE}/tags/<tag>", query=wire.TagQuery, returns=wire.Artifact, refusals=(409,))
+    @api.route("PUT", f"{ONE}/tags/<tag>", query=wire.TagQuery, returns=wire.Artifact, refusals=(409,))
     def tag_artifact(kind: str, project: str, name: str, version: str, tag: str, query: wire.TagQuery) -> wire.Artifact:
         """Put a tag on an artifact. It moves there from another version of the name, unless it is immutable."""
-        return wire.Artifact.of(naming.tag(deps, _address(kind, project, name, version), tag, query.immutable, http.caller().name))
+        return wire.Artifact.of(naming.tag(deps, address_of(kind, project, name, version), tag, query.immutable, http.caller().name))
 
-    @api.route("DELETE", f"{_ONE}/tags/<tag>", returns=wire.Artifact, refusals=(409,))
+    @api.route("DELETE", f"{ONE}/tags/<tag>", returns=wire.Artifact, refusals=(409,))
     def untag_artifact(kind: str, project: str, name: str, version: str, tag: str) -> wire.Artifact:
         """Remove a tag from an artifact, unless it is immutable."""
-        return wire.Artifact.of(naming.untag(deps, _address(kind, project, name, version), tag, http.caller().name))
+        return wire.Artifact.of(naming.untag(deps, address_of(kind, project, name, version), tag, http.caller().name))
 
-    @api.route("PUT", f"{_ONE}/labels/<label>", returns=wire.Artifact, refusals=(409,))
+    @api.route("PUT", f"{ONE}/labels/<label>", returns=wire.Artifact, refusals=(409,))
     def label_artifact(kind: str, project: str, name: str, version: str, label: str) -> wire.Artifact:
         """Put a label on an artifact."""
-        return wire.Artifact.of(naming.label(deps, _address(kind, project, name, version), label, http.caller().name))
+        return wire.Artifact.of(naming.label(deps, address_of(kind, project, name, version), label, http.caller().name))
 
-    @api.route("DELETE", f"{_ONE}/labels/<label>", returns=wire.Artifact)
+    @api.route("DELETE", f"{ONE}/labels/<label>", returns=wire.Artifact)
     def unlabel_artifact(kind: str, project: str, name: str, version: str, label: str) -> wire.Artifact:
         """Remove a label from an artifact."""
-        return wire.Artifact.of(naming.unlabel(deps, _address(kind, project, name, version), label, http.caller().name))
+        return wire.Artifact.of(naming.unlabel(deps, address_of(kind, project, name, version), label, http.caller().name))
 
 
 def _register_lineage(api: http.Api, deps: Deps) -> None:
     @api.route("GET", "/lineage/<kind>/<project>/<name>/<version>", query=wire.LineageQuery, returns=wire.Lineage)
     def get_lineage(kind: str, project: str, name: str, version: str, query: wire.LineageQuery) -> wire.Lineage:
         """Show what an artifact was made from, and what was made from it, within some steps."""
-        return wire.Lineage.of(service.lineage_of(deps, _address(kind, project, name, version), query.direction, query.depth))
+        return wire.Lineage.of(service.lineage_of(deps, address_of(kind, project, name, version), query.direction, query.depth))
 
     @api.route("GET", "/lineage", query=wire.AddressQuery, returns=[wire.Edge], refusals=(404,))
     def show_lineage(query: wire.AddressQuery) -> list[wire.Edge]:
         """Show the sources of an artifact and its products within ten steps, as edges, nearest first."""
         return wire.Lineage.of(service.lineage_of(deps, artifact.Address.parse(query.address))).edges
-
-
-def _address(*parts: str) -> artifact.Address:
-    """The address that the parts of a path name. Raises InvalidError."""
-    address = artifact.Address(*(urllib.parse.unquote(part) for part in parts))
-    if artifact.Address.parse(str(address)) != address:
-        raise errors.InvalidError(f"{str(address)!r} is not the address that the parts of the path name: only a name may hold a slash")
-    return address

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 import flask
 import pydantic
 
-from functions.runs import service, views
+from functions.runs import differences, service, views
 from functions.runs.deps import Deps
 from fuseml.domain import events, plans, runs
 from fuseml.domain.documents import document
@@ -114,6 +114,11 @@ def register(api: http.Api, deps: Deps) -> None:
     def get_plan(name: str) -> dict[str, Any]:
         """Show the plan that the run is locked to."""
         return service.plan(deps, name)
+
+    @api.route("GET", "/runs/<name>/diff/<other>", query=differences.DiffQuery, returns=differences.RunDiff)
+    def compare_runs(name: str, other: str, query: differences.DiffQuery) -> differences.RunDiff:
+        """Show the differences of two runs: code, data, parameters, tools, images, metrics, outputs and artifacts. Secrets appear by name."""
+        return differences.between(deps, name, other, everything=query.all)
 
     @api.route("GET", "/runs/<name>/logs/<step>", query=LogQuery, text="text/plain")
     def read_log(name: str, step: str, query: LogQuery) -> flask.Response:

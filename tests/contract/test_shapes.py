@@ -37,6 +37,7 @@ RESPONSES: Mapping[str, Any] = {
     "POST /runs/{name}/cancel": shapes.Run,
     "POST /runs/{name}/approve": shapes.Run,
     "POST /runs/{name}/reject": shapes.Run,
+    "GET /runs/{name}/diff/{other}": shapes.RunDiff,
     "GET /applications": list[shapes.Application],
     "POST /applications": shapes.Application,
     "GET /applications/{name}": shapes.Application,
@@ -56,6 +57,7 @@ RESPONSES: Mapping[str, Any] = {
     "GET /artifacts/{kind}/{project}/{name}/{version}/page": store_shapes.ArtifactPage,
     "POST /artifacts/places": store_shapes.StoreAccess,
     "POST /artifacts/locations": store_shapes.ArtifactLocation,
+    "GET /artifacts/{kind}/{project}/{name}/{version}/provenance": shapes.Envelope,
     "GET /artifacts/{kind}/{project}/{name}/{version}/tags": list[shapes.ArtifactTag],
     **{
         f"{method} /artifacts/{{kind}}/{{project}}/{{name}}/{{version}}/{collection}": shapes.Artifact

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+import json
+import pathlib
 from typing import Annotated
 
 import typer
 
 from fuseml.cli import artifact_contents, lineage_tree, options, output, session, terminal
 from fuseml.cli.events import moment
+from fuseml.domain import errors
 
 app = typer.Typer(help="Artifacts: code, models, datasets, and their lineage.", **options.GROUP)
 
@@ -214,6 +217,55 @@ def history(context: typer.Context, address: Address, format: options.Output = o
     found = session.connect(context).artifacts.history(address)
     parts = (("Changes", "changes", _CHANGES), ("Products", "products", _PRODUCTS))
     output.record(format, found, (output.column("Address"), output.column("Deleted")), *parts)
+
+
+OutputFile = Annotated[str, options.option("--output", "-o", metavar="FILE", help="The file to write; standard output by default.")]
+
+
+@app.command(
+    epilog=options.examples("fuseml artifact provenance model://demo/diabetes/1", "fuseml artifact provenance ADDRESS -o model.intoto.json")
+)
+def provenance(context: typer.Context, address: Address, file: OutputFile = "") -> None:
+    """Print the signed SLSA provenance of an artifact.
+
+    It is a DSSE envelope with an in-toto statement on the run that made it. `fuseml artifact public-key` prints the key that verifies it.
+    """
+    _write(json.dumps(session.connect(context).artifacts.provenance(address), indent=2), file)
+
+
+@app.command(epilog=options.examples("fuseml artifact public-key -o fuseml.pem"))
+def public_key(context: typer.Context, file: OutputFile = "") -> None:
+    """Print the public key that verifies provenance, in PEM."""
+    _write(session.connect(context).artifacts.public_key(), file)
+
+
+def _write(text: str, file: str) -> None:
+    if not file:
+        typer.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        pathlib.Path(file).write_text(text if text.endswith("\n") else text + "\n")
+    except OSError as error:
+        raise errors.PermanentError(f"{file} cannot be written: {error.strerror or error}") from error
+    terminal.echo(f"{file} is written.", err=True)
+
+
+@app.command(epilog=options.examples("fuseml artifact reproduce model://demo/diabetes/1", "fuseml artifact reproduce ADDRESS -o json"))
+def reproduce(context: typer.Context, address: Address, format: options.Output = output.Format.TABLE) -> None:
+    """Repeat the run that made an artifact, and compare.
+
+    The locked plan of the run is repeated up to the step that made the artifact: the same code, tools and parameters. What it makes is
+    recorded as by any other run. Exit code 1 unless the contents are the same.
+    """
+    from fuseml.cli import reproduction
+
+    result = reproduction.reproduce(session.connect(context), address, format)
+    if format is output.Format.TABLE:
+        reproduction.show(result)
+    else:
+        output.dump(format, result)
+    if result["same"] is not True:
+        raise typer.Exit(1)
 
 
 @app.command(epilog=options.examples("fuseml artifact lineage model://demo/diabetes/1", "fuseml artifact lineage ADDRESS --direction up"))

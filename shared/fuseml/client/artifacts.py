@@ -71,6 +71,14 @@ class Artifacts:
         path = _path("lineage", artifact.Address.parse(self._exact(address)))
         return cast(shapes.Lineage, self._http.get_object(path, {"direction": direction, "depth": depth}))
 
+    def provenance(self, address: str) -> shapes.Envelope:
+        """The signed SLSA provenance of an artifact, a DSSE envelope. Raises ConflictError where none can be given."""
+        return cast(shapes.Envelope, self._http.get_object(self._place(address) + "/provenance"))
+
+    def public_key(self) -> str:
+        """The public key, in PEM, that verifies provenance."""
+        return self._http.send("GET", "/artifacts/public-key", headers={"Accept": "application/x-pem-file"}).body.decode()
+
     def _place(self, address: str) -> str:
         return _path("artifacts", artifact.Address.parse(self._exact(address)))
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fuseml.domain import artifact, plans, urls
-from fuseml.domain.lineage.record import RunRecord, checkouts, consumed, texts
+from fuseml.domain.artifacts import descriptor
+from fuseml.domain.lineage.record import ArtifactRecord, RunRecord, checkouts, consumed, texts
 
 Kind = Literal["workflow", "code", "data", "parameter", "tool", "image", "step", "result", "metric", "output", "artifact"]
 RESULTS: frozenset[Kind] = frozenset({"result", "metric", "output", "artifact"})
@@ -52,7 +53,9 @@ def _without_repeated(found: Iterable[Difference]) -> Iterator[Difference]:
         pair = (item.a, item.b)
         if item.kind == "parameter" and "." in item.name and not item.equal and pair in seen:
             continue
-        if item.kind in ("code", "data", "parameter"):
+        if item.kind == "data":
+            seen.add((f"{item.name}/{item.a}", f"{item.name}/{item.b}"))
+        elif item.kind in ("code", "parameter"):
             seen.add(pair)
         yield item
 
@@ -138,7 +141,7 @@ def _outputs(run: RunRecord) -> dict[str, str]:
 
 def _names_product(run: RunRecord, value: str) -> bool:
     address = artifact.named_in(run.project, value) or artifact.model_of(run.project, value)
-    return address is not None and run.of(str(address)).run == run.name
+    return address is not None and str(address) in {item.address for item in run.products}
 
 
 def _artifacts(run: RunRecord) -> dict[str, str]:
@@ -147,8 +150,14 @@ def _artifacts(run: RunRecord) -> dict[str, str]:
     for item in run.products:
         address = artifact.Address.parse(item.address)
         name = f"{item.step or 'run'}: {address.kind}://{address.project}/{address.name}"
-        found.setdefault(name, []).append(item.digest or f"version {address.version}, without a digest")
+        found.setdefault(name, []).append(_digest(run, item) or f"version {address.version}, without a digest")
     return {name: ", ".join(digests) for name, digests in found.items()}
+
+
+def _digest(run: RunRecord, item: ArtifactRecord) -> str | None:
+    """The digest of the contents that this run has made: a dataset at a known address keeps the record of its first run."""
+    reported = [descriptor.digest_of(step.outputs.get("digest")) for step in run.steps if item.address in step.outputs.values()]
+    return next(filter(None, reported), item.digest)
 
 
 def _metrics(text: str) -> dict[str, str]:

@@ -98,7 +98,7 @@ class _Form:
         if kind == "START":
             flow = _Flow(_first(*given, *_among(self._run, self._run.inputs.values())))
         else:
-            outputs = _first(*(item.address for item in self._run.products), *(edge.target for edge in self._run.edges))
+            outputs = [item.address for item in self._run.products]
             flow = _Flow(_without(outputs, given, consumed(self._run)), outputs, self._run.edges)
         facets = {"fuseml_run": self._run_facet(), **self._error(kind, self._run.cause)}
         return self._event(kind, moment, self._id, facets, self._job, "WORKFLOW", flow)

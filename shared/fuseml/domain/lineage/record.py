@@ -82,8 +82,9 @@ class RunRecord:
 
     @property
     def products(self) -> list[ArtifactRecord]:
-        """The artifacts that the run produced, by address."""
-        return [item for _, item in sorted(self.artifacts.items()) if item.run == self.name]
+        """The artifacts that the run produced, by address; also those that another run had recorded before."""
+        made = {address for address, item in self.artifacts.items() if item.run == self.name} | {edge.target for edge in self.edges}
+        return [self.of(address) for address in sorted(made)]
 
     def of(self, address: str) -> ArtifactRecord:
         """The record of an artifact."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlmodel import Session
 
 from fuseml.domain import plans, urls
+from fuseml.domain.lineage import record
 from fuseml.domain.lineage.record import ArtifactRecord, Edge, RunRecord, StepRecord
 from fuseml.store import artifacts, codesets, lineage, runs
 
@@ -13,8 +14,12 @@ def read(session: Session, row: runs.Run) -> RunRecord:
     """The record of a run."""
     edges = lineage.of_run(session, row.name)
     produced = {item.address: item for item in artifacts.produced_by(session, [row.name]).get(row.name, [])}
-    ends = {end for edge in edges for end in (edge.source, edge.target)} - produced.keys()
-    produced |= {item.address: item for item in artifacts.of_addresses(session, sorted(ends))}
+    steps = tuple(
+        StepRecord(step.name, step.state, step.started, step.finished, step.cause, step.outputs, step.reused_from)
+        for step in runs.steps(session, [row.id])
+    )
+    ends = {end for edge in edges for end in (edge.source, edge.target)} | {*record.named_outputs(row.project, steps)}
+    produced |= {item.address: item for item in artifacts.of_addresses(session, sorted(ends - produced.keys()))}
     metrics = artifacts.metrics_of(session, list(produced))
     codeset = codesets.find_codeset(session, row.project, row.codeset) if row.codeset else None
     return RunRecord(
@@ -35,10 +40,7 @@ def read(session: Session, row: runs.Run) -> RunRecord:
         inputs=row.inputs,
         outputs=row.outputs,
         plan=plans.Plan.model_validate(row.plan) if row.plan else None,
-        steps=tuple(
-            StepRecord(step.name, step.state, step.started, step.finished, step.cause, step.outputs, step.reused_from)
-            for step in runs.steps(session, [row.id])
-        ),
+        steps=steps,
         edges=tuple(Edge(edge.source, edge.target, edge.step) for edge in edges),
         artifacts={
             address: ArtifactRecord(

@@ -84,11 +84,18 @@ class RunRecord:
     def products(self) -> list[ArtifactRecord]:
         """The artifacts that the run produced, by address; also those that another run had recorded before."""
         made = {address for address, item in self.artifacts.items() if item.run == self.name} | {edge.target for edge in self.edges}
+        made |= set(named_outputs(self.project, self.steps)) & self.artifacts.keys()
         return [self.of(address) for address in sorted(made)]
 
     def of(self, address: str) -> ArtifactRecord:
         """The record of an artifact."""
         return self.artifacts.get(address) or ArtifactRecord(address)
+
+
+def named_outputs(project: str, steps: Iterable[StepRecord]) -> list[str]:
+    """The addresses of artifacts among the outputs of the steps that the run executed, apart from code, which no step makes."""
+    outputs = [value for step in steps if step.reused_from is None for value in step.outputs.values()]
+    return [address for address in _addresses(project, outputs) if not address.startswith("code://")]
 
 
 Values = Mapping[str, Mapping[str, str]]

@@ -20,18 +20,11 @@ from fuseml.domain import errors, plans
 from fuseml.domain.registry import selector
 from fuseml.runtime import attestation, auth, settings
 from fuseml.store import artifacts, codesets, database, lineage, runs
-from tests import event_keys
+from tests import event_keys, signing_keys
 from tests.component.registered import DIGEST, NOON, Registered, path
 
 MODEL, RAW, IMAGE = "model://demo/wine/1", "dataset://demo/raw/7", "image://demo/env/1"
 COMMIT = "a" * 40
-
-
-def pem(key: Any = None) -> str:
-    private = key or ed25519.Ed25519PrivateKey.generate()
-    none = serialization.NoEncryption()
-    text: bytes = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, none)
-    return text.decode()
 
 
 class Attesting(Registered):
@@ -39,7 +32,7 @@ class Attesting(Registered):
 
     def __init__(self, store: database.Database, key: str | None = None) -> None:
         super().__init__(store)
-        self.attestor = attestation.connect(settings.Settings(provenance_key=pem() if key is None else key))
+        self.attestor = attestation.connect(settings.Settings(provenance_key=signing_keys.pem() if key is None else key))
         tokens = auth.Tokens({auth.digest_of("ada"): auth.Caller("ada", "admin")})
         deps = artifacts_deps.Deps(
             store=store,
@@ -194,7 +187,7 @@ def test_no_provenance_without_a_digest_a_run_or_a_key(small: Attesting, sqlite_
     keyless.call("GET", "/artifacts/public-key", status=409)
 
 
-@pytest.mark.parametrize("key", ["canary", pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))])
+@pytest.mark.parametrize("key", ["canary", signing_keys.pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))])
 def test_another_key_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(errors.PermanentError, match="Ed25519 private key in PEM") as caught:
         attestation.connect(settings.Settings(provenance_key=key))

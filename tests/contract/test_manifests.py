@@ -19,7 +19,7 @@ import yaml
 from fuseml.client import transport
 from fuseml.platform import Knative
 from fuseml.runtime import catalog, secrets, settings
-from tests import commands
+from tests import commands, signing_keys
 from tests.contract import test_event_contract
 from tests.contract.manifests import (
     DEPLOYED,
@@ -111,8 +111,8 @@ def gunicorn_setting(name: str) -> int:
 
 THREADS, GRACE = gunicorn_setting("threads"), gunicorn_setting("graceful_timeout")
 
-# Optional credentials of `contents.connect`; without them the process has an identity of its own.
-OF_CONTENTS = {"s3_access_key", "s3_secret_key", "s3_session_token"}
+# Optional secrets: credentials of `contents.connect`, without which the process has an identity of its own, and those of exports.
+OPTIONAL = {"s3_access_key", "s3_secret_key", "s3_session_token", "openlineage_token", "provenance_key"}
 FIELDS = {field.name: field for field in settings.Settings.__dataclass_fields__.values()}
 
 
@@ -133,6 +133,7 @@ def read_settings(function: catalog.Function) -> set[str]:
         "database_url": "sqlite://",
         "event_keys": 64 * "0",
         "unsigned_until": "",
+        "provenance_key": signing_keys.pem(),
     }
     read = set[str]()
 
@@ -155,7 +156,7 @@ def test_a_function_gets_the_secrets_that_it_reads_and_no_others(function: catal
     }
     wanted = {FIELDS[name].metadata["variable"] for name in read_settings(function) if FIELDS[name].metadata["secret"]}
     assert references.keys() == wanted
-    optional = {FIELDS[name].metadata["variable"] for name in OF_CONTENTS}
+    optional = {FIELDS[name].metadata["variable"] for name in OPTIONAL}
     for name, reference in references.items():
         assert reference == {"name": "fuseml", "key": name} | ({"optional": True} if name in optional else {})
     assert container(function)["envFrom"] == [{"configMapRef": {"name": "fuseml"}}]

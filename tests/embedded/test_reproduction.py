@@ -73,6 +73,7 @@ def test_other_contents_are_not_reproduced(server: servers.Server) -> None:
     start(server, "moving")
     done = server.fuseml("artifact", "reproduce", "dataset://p/moving/1", code=1)
     assert "dataset://p/moving/1 is not reproduced: run moving-2 has made other contents." in done.stdout
+    assert "make.digest" in done.stdout
     assert "make: dataset://p/moving" in done.stdout
 
 

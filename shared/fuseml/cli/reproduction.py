@@ -78,14 +78,17 @@ def _compared(client: Client, made: shapes.Artifact, step: str, run: str, again:
 
 def show(result: Mapping[str, object]) -> None:
     """Print the verdict, and the differences."""
+    found = result["differences"]
+    differences: list[Mapping[str, object]] = found if isinstance(found, list) else []
+    only_contents = all(item["kind"] == "artifact" for item in differences)
     verdicts = {
         True: f"{result['address']} is reproduced: run {result['again']} has made the same contents, {result['digest']}.",
-        False: f"{result['address']} is not reproduced: run {result['again']} has made other contents.",
+        False: f"{result['address']} is not reproduced: run {result['again']} has made other contents"
+        + (", with equal metrics and outputs." if only_contents else "."),
         None: f"{result['address']} cannot be compared by its contents: a digest is missing, of {result['run']} or of {result['again']}.",
     }
     same = result["same"]
     terminal.echo(verdicts[same if isinstance(same, bool) else None])
-    differences = result["differences"]
-    if isinstance(differences, list) and differences:
+    if differences:
         terminal.echo("\nDifferences:")
         output.table(differences, DIFFERENCES, indent=2)

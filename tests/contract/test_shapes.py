@@ -13,7 +13,7 @@ import typer
 from functions.artifacts import wire as artifacts_wire
 from functions.runs import routes as runs_routes
 from fuseml.cli import main
-from fuseml.client import event_shapes, registry_shapes, runnable_shapes, shapes, store_shapes
+from fuseml.client import event_shapes, lineage_shapes, registry_shapes, runnable_shapes, shapes, store_shapes
 from infra import schema
 
 RESPONSES: Mapping[str, Any] = {
@@ -37,7 +37,7 @@ RESPONSES: Mapping[str, Any] = {
     "POST /runs/{name}/cancel": shapes.Run,
     "POST /runs/{name}/approve": shapes.Run,
     "POST /runs/{name}/reject": shapes.Run,
-    "GET /runs/{name}/diff/{other}": shapes.RunDiff,
+    "GET /runs/{name}/diff/{other}": lineage_shapes.RunDiff,
     "GET /applications": list[shapes.Application],
     "POST /applications": shapes.Application,
     "GET /applications/{name}": shapes.Application,
@@ -57,7 +57,7 @@ RESPONSES: Mapping[str, Any] = {
     "GET /artifacts/{kind}/{project}/{name}/{version}/page": store_shapes.ArtifactPage,
     "POST /artifacts/places": store_shapes.StoreAccess,
     "POST /artifacts/locations": store_shapes.ArtifactLocation,
-    "GET /artifacts/{kind}/{project}/{name}/{version}/provenance": shapes.Envelope,
+    "GET /artifacts/{kind}/{project}/{name}/{version}/provenance": lineage_shapes.Envelope,
     "GET /artifacts/{kind}/{project}/{name}/{version}/tags": list[shapes.ArtifactTag],
     **{
         f"{method} /artifacts/{{kind}}/{{project}}/{{name}}/{{version}}/{collection}": shapes.Artifact

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Unpack, cast
 from urllib.parse import quote
 
-from fuseml.client import shapes, store_shapes, transport
+from fuseml.client import lineage_shapes, shapes, store_shapes, transport
 from fuseml.domain import artifact
 
 
@@ -71,9 +71,9 @@ class Artifacts:
         path = _path("lineage", artifact.Address.parse(self._exact(address)))
         return cast(shapes.Lineage, self._http.get_object(path, {"direction": direction, "depth": depth}))
 
-    def provenance(self, address: str) -> shapes.Envelope:
+    def provenance(self, address: str) -> lineage_shapes.Envelope:
         """The signed SLSA provenance of an artifact, a DSSE envelope. Raises ConflictError where none can be given."""
-        return cast(shapes.Envelope, self._http.get_object(self._place(address) + "/provenance"))
+        return cast(lineage_shapes.Envelope, self._http.get_object(self._place(address) + "/provenance"))
 
     def public_key(self) -> str:
         """The public key, in PEM, that verifies provenance."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Unpack, cast
 
-from fuseml.client import shapes, transport
+from fuseml.client import lineage_shapes, shapes, transport
 from fuseml.domain import errors, runs
 
 INTERVAL = 0.5
@@ -88,10 +88,10 @@ class Runs:
         document = {key: value for key, value in {"step": step, "comment": comment}.items() if value}
         return cast(shapes.Run, self._http.change("POST", transport.address("runs", name, decision), document=document))
 
-    def diff(self, a: str, b: str, *, everything: bool = False) -> shapes.RunDiff:
+    def diff(self, a: str, b: str, *, everything: bool = False) -> lineage_shapes.RunDiff:
         """The differences of two runs; with `everything` the equal facts, too."""
         query = {"all": "true"} if everything else None
-        return cast(shapes.RunDiff, self._http.get_object(transport.address("runs", a, "diff", b), query))
+        return cast(lineage_shapes.RunDiff, self._http.get_object(transport.address("runs", a, "diff", b), query))
 
     def log(self, name: str, step: str, offset: int = 0) -> LogChunk:
         """The step's log from `offset` (bytes) on. Raises NotFoundError for an unknown step."""

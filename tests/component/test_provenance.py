@@ -18,7 +18,7 @@ from functions.artifacts import app as artifacts_app
 from functions.artifacts import deps as artifacts_deps
 from fuseml.domain import errors, plans
 from fuseml.domain.registry import selector
-from fuseml.runtime import attestation, auth, settings
+from fuseml.runtime import attestation, auth, secrets, settings
 from fuseml.store import artifacts, codesets, database, lineage, runs
 from tests import event_keys, signing_keys
 from tests.component.registered import DIGEST, NOON, Registered, path
@@ -39,6 +39,7 @@ class Attesting(Registered):
             publisher=self,
             signer=event_keys.SIGNER,
             tokens=tokens,
+            keyring=secrets.Keyring([secrets.new_key()]),
             attestor=self.attestor,
             public_url="http://fuseml.example/",
         )

@@ -112,7 +112,7 @@ def gunicorn_setting(name: str) -> int:
 THREADS, GRACE = gunicorn_setting("threads"), gunicorn_setting("graceful_timeout")
 
 # Optional secrets: credentials of `contents.connect`, without which the process has an identity of its own, and those of exports.
-OPTIONAL = {"s3_access_key", "s3_secret_key", "s3_session_token", "openlineage_token", "provenance_key"}
+OPTIONAL_SECRETS = {"s3_access_key", "s3_secret_key", "s3_session_token", "openlineage_token", "provenance_key"}
 FIELDS = {field.name: field for field in settings.Settings.__dataclass_fields__.values()}
 
 
@@ -156,7 +156,7 @@ def test_a_function_gets_the_secrets_that_it_reads_and_no_others(function: catal
     }
     wanted = {FIELDS[name].metadata["variable"] for name in read_settings(function) if FIELDS[name].metadata["secret"]}
     assert references.keys() == wanted
-    optional = {FIELDS[name].metadata["variable"] for name in OPTIONAL}
+    optional = {FIELDS[name].metadata["variable"] for name in OPTIONAL_SECRETS}
     for name, reference in references.items():
         assert reference == {"name": "fuseml", "key": name} | ({"optional": True} if name in optional else {})
     assert container(function)["envFrom"] == [{"configMapRef": {"name": "fuseml"}}]

@@ -19,7 +19,7 @@ _COLUMNS = (output.column("Result", states=True), output.column("Rule"), output.
     no_args_is_help=True,
     epilog=options.examples(
         "FUSEML_AGENT_TOKEN=... fuseml agent check http://127.0.0.1:8090",
-        "fuseml agent check https://jobs.example --parameter epochs=1 --patience 600 -o json",
+        "fuseml agent check https://jobs.example --parameter epochs=1 -o json",
     ),
 )
 def check(
@@ -28,7 +28,7 @@ def check(
     parameter: Annotated[
         list[str] | None, options.option("--parameter", metavar="NAME=VALUE", help="Parameter of the jobs of a workload agent.")
     ] = None,
-    patience: Annotated[float, options.option("--patience", metavar="SECONDS", min=1, help="Time that one job may take.")] = 60.0,
+    patience: Annotated[float, options.option("--patience", metavar="SECONDS", min=1, help="Time that one job may take; 60 by default.")] = 60.0,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Check that an agent keeps the rules of its protocol. The token of the agent is FUSEML_AGENT_TOKEN.

@@ -41,6 +41,7 @@ Body = TypeVar("Body", bound=wire.Wire)
 _LONGEST_PAGE = 1000
 # Writing to the store behind the agent takes as long as its contents are large.
 _WRITING = 900.0
+_DECLARING = 5.0
 
 
 class RemoteStore(Undeclared):
@@ -206,7 +207,8 @@ class RemoteStore(Undeclared):
 
     @functools.cached_property
     def _declaration(self) -> wire.Declaration:
-        found = self._read(wire.Declaration, self.agent.call("GET", wire.ROOT))
+        # Planning waits for it.
+        found = self._read(wire.Declaration, self.agent.call("GET", wire.ROOT, seconds=_DECLARING))
         if found.protocol != wire.PROTOCOL:
             raise errors.PermanentError(f"the agent at {self._shown} speaks {found.protocol[:100]!r}, not {wire.PROTOCOL!r}")
         return found

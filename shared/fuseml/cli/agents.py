@@ -28,7 +28,9 @@ def check(
     parameter: Annotated[
         list[str] | None, options.option("--parameter", metavar="NAME=VALUE", help="Parameter of the jobs of a workload agent.")
     ] = None,
-    patience: Annotated[float, options.option("--patience", metavar="SECONDS", min=1, help="Time that one job may take; 60 by default.")] = 60.0,
+    patience: Annotated[
+        float, options.option("--patience", metavar="SECONDS", min=1, help="Time that one job may take; 60 by default.")
+    ] = 60.0,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Check that an agent keeps the rules of its protocol. The token of the agent is FUSEML_AGENT_TOKEN.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlmodel
@@ -106,16 +107,24 @@ def _runnables(session: sqlmodel.Session, event: events.Event, run: runs.Run, st
     if variants.OUTPUT not in step.outputs:
         return []
     payloads: list[events.Payload] = []
+    with _reasons(session, event, run, step):
+        for item in variants.listed(step.outputs[variants.OUTPUT]):
+            with _reasons(session, event, run, step):
+                address, new = runnables.register_made(session, step.project, variants.runnable(item), step.run, step.step)
+                payloads += [recorded(new)] if new else []
+                if run.codeset and run.commit:
+                    lineage.link(session, str(artifact.code(run.project, run.codeset, run.commit)), address, step.run, step.step)
+    return payloads
+
+
+@contextlib.contextmanager
+def _reasons(session: sqlmodel.Session, event: events.Event, run: runs.Run, step: events.RunStepFinished) -> Iterator[None]:
+    """Record a permanent error among the decisions, and go on."""
     try:
-        for runnable in variants.read(step.outputs[variants.OUTPUT]):
-            address, new = runnables.register_made(session, step.project, runnable, step.run, step.step)
-            payloads += [recorded(new)] if new else []
-            if run.codeset and run.commit:
-                lineage.link(session, str(artifact.code(run.project, run.codeset, run.commit)), address, step.run, step.step)
-    except (errors.InvalidError, errors.ConflictError) as error:
+        yield
+    except errors.PermanentError as error:
         reason = f"step {step.step!r} of {step.run} made a runnable that is not registered: {error.message}"
         decisions.record(session, event, reason, clock.now(), workflow=run.workflow, run=run.name, commit=run.commit)
-    return payloads
 
 
 def _is_gone(session: sqlmodel.Session, address: artifact.Address, digest: str | None, since: str = "") -> bool:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 import sqlmodel
 
-from fuseml.domain import events
+from fuseml.domain import errors, events
 from fuseml.store import lineage, runnables
 from fuseml.store.tables import decision_rows
+from fuseml.usecases import runnables as registry
 from tests.component import triggering
 from tests.component.test_artifact_triggers import document
 
@@ -91,3 +92,24 @@ def test_runnables_that_are_not_valid_are_left_out_with_the_reason(world: trigge
         reasons = session.exec(sqlmodel.select(decision_rows.Decision.reason).where(decision_rows.Decision.run == run)).all()
     assert any("is not registered" in reason for reason in reasons)
     assert world.get("/artifacts?kind=runnable") == []
+
+
+def reasons(world: triggering.World, run: str) -> str:
+    with world.store.read() as session:
+        found = session.exec(sqlmodel.select(decision_rows.Decision.reason).where(decision_rows.Decision.run == run)).all()
+    return "\n".join(found)
+
+
+def test_one_bad_descriptor_drops_no_other(world: triggering.World) -> None:
+    output = json.dumps([{"name": "trainer", "image": "i:1"}, {"name": "x", "like": "y"}, {"name": "good", "image": "i:1"}])
+    run = build(world, A, output)
+    assert versions(world, "good") == [("1.0.0", run)]
+    assert reasons(world, run).count("is not registered") == 2
+
+
+def test_a_project_that_is_gone_is_a_decision(world: triggering.World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise errors.NotFoundError("there is no project 'p'")
+
+    monkeypatch.setattr(registry, "register_made", gone)
+    assert "there is no project" in reasons(world, build(world, A, made("trainer:1")))

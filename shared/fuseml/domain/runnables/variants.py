@@ -5,12 +5,11 @@ A builder reports them in its output `runnables`, a JSON list, because the outpu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fuseml.domain import errors
-from fuseml.domain.documents import document
+from fuseml.domain.documents import document, strict_json
 from fuseml.domain.runnables import builtin, descriptor
 from fuseml.domain.runnables.descriptor import Runnable
 
@@ -25,13 +24,23 @@ _MOST = 20
 
 def read(text: str) -> list[Runnable]:
     """The runnables in an output, with `FIRST` as their version. Raises InvalidError."""
+    return [runnable(item) for item in listed(text)]
+
+
+def listed(text: str) -> list[dict[str, Any]]:
+    """The documents in an output. Raises InvalidError."""
     try:
-        listed = json.loads(text or "[]")
+        found = strict_json.parse((text or "[]").encode())
     except (ValueError, RecursionError) as error:
         raise errors.InvalidError(f"the output {OUTPUT!r} is not JSON: {error}") from None
-    if not isinstance(listed, list) or len(listed) > _MOST or not all(isinstance(item, dict) for item in listed):
+    if not isinstance(found, list) or len(found) > _MOST or not all(isinstance(item, dict) for item in found):
         raise errors.InvalidError(f"the output {OUTPUT!r} must be a JSON list of at most {_MOST} descriptors")
-    return [descriptor.check(document.Parsed(_completed(item))) for item in listed]
+    return found
+
+
+def runnable(item: Mapping[str, Any]) -> Runnable:
+    """The runnable in a document, with `FIRST` as its version. Raises InvalidError."""
+    return descriptor.check(document.Parsed(_completed(item)))
 
 
 def _completed(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from fuseml.domain.artifacts import descriptor
 from fuseml.domain.documents import strict_json
 from fuseml.domain.plans import combinations, transfers
 from fuseml.domain.runnables import variants
+from fuseml.domain.workflows import Workflow, deployment
 from fuseml.runtime import clock
-from fuseml.store import artifact_names, artifacts, decisions, lineage, runs
+from fuseml.store import artifact_names, artifacts, codesets, decisions, lineage, runs, workflows
 from fuseml.usecases import model_digests, runnables, stores
 
 _log = logging.getLogger("fuseml.artifacts")
@@ -103,18 +104,30 @@ def _named(project: str, value: str) -> artifact.Address | None:
 
 
 def _runnables(session: sqlmodel.Session, event: events.Event, run: runs.Run, step: events.RunStepFinished) -> list[events.Payload]:
-    """Register the runnables of a builder. Those that are not valid are left out, with the reason among the decisions."""
+    """Register the runnables of a builder: only of a deployed ref. Those that are not valid are left out, with the reason among the decisions."""
     if variants.OUTPUT not in step.outputs:
         return []
     payloads: list[events.Payload] = []
     with _reasons(session, event, run, step):
+        _check_deployed(session, run)
         for item in variants.listed(step.outputs[variants.OUTPUT]):
             with _reasons(session, event, run, step):
-                address, new = runnables.register_made(session, step.project, variants.runnable(item), step.run, step.step)
+                address, new = runnables.register_made(session, step.project, variants.runnable(item), run, step.step)
                 payloads += [recorded(new)] if new else []
                 if run.codeset and run.commit:
                     lineage.link(session, str(artifact.code(run.project, run.codeset, run.commit)), address, step.run, step.step)
     return payloads
+
+
+def _check_deployed(session: sqlmodel.Session, run: runs.Run) -> None:
+    """Raises ConflictError for a run of a ref that is not deployed."""
+    if not run.codeset:
+        return
+    workflow = Workflow.model_validate(workflows.stored_revision(session, run.workflow, run.revision).document)
+    default = codesets.default_ref(session, run.project, run.codeset)
+    if not deployment.is_deployed(workflow, run.ref or "", default):
+        refs = deployment.deployed_refs(workflow, default)
+        raise errors.ConflictError(f"only runs of {' and '.join(refs)} register runnables, and {run.name} is of {run.ref or 'no ref'}")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import pytest
 import sqlmodel
 
 from fuseml.domain import errors, events
+from fuseml.domain.runnables import descriptor
 from fuseml.store import lineage, runnables
 from fuseml.store.tables import decision_rows
 from fuseml.usecases import runnables as registry
@@ -113,3 +114,32 @@ def test_a_project_that_is_gone_is_a_decision(world: triggering.World, monkeypat
 
     monkeypatch.setattr(registry, "register_made", gone)
     assert "there is no project" in reasons(world, build(world, A, made("trainer:1")))
+
+
+def test_a_step_replaces_no_runnable_of_a_person_or_of_another_codeset(world: triggering.World) -> None:
+    by_hand = descriptor.load("name: code-trainer\nversion: 0.9.0\nimage: mine:1\n")
+    with world.store.write() as session:
+        registry.register(session, "p", by_hand, by="ada")
+    run = build(world, A, made("trainer:1"))
+    assert versions(world, "code-trainer") == [("0.9.0", None)]
+    assert f"code-trainer of p was registered by ada, and is not replaced by a step of {run}" in reasons(world, run)
+    world.codeset("other")
+    world.assign("build", "code://p/other")
+    world.push(B, codeset="other")
+    world.settle()
+    [other] = world.get(f"/runs?workflow=build&commit={B}")
+    world.finish(other["name"], runnables=json.dumps([{"name": "code-predictor", "image": "theirs:1"}]))
+    world.settle()
+    assert versions(world, "code-predictor") == [("1.0.0", run)]
+    assert f"was registered by {run}" in reasons(world, other["name"])
+
+
+def test_a_run_of_a_ref_that_is_not_deployed_registers_nothing(world: triggering.World) -> None:
+    build(world, A, made("trainer:1"))
+    world.push(B, ref="refs/heads/feature")
+    world.settle()
+    [run] = world.get(f"/runs?workflow=build&commit={B}")
+    world.finish(run["name"], runnables=made("trainer:2"))
+    world.settle()
+    assert [version for version, _ in versions(world, "code-trainer")] == ["1.0.0"]
+    assert "only runs of main register runnables" in reasons(world, run["name"])

@@ -14,7 +14,7 @@ from fuseml.domain.runnables import builtin, reference, run_values, steps, varia
 from fuseml.domain.runnables.descriptor import ARTIFACTS, Input, Runnable
 from fuseml.domain.workflows import Workflow, rules
 from fuseml.runtime import clock
-from fuseml.store import artifact_names, artifacts, codesets, paging, runnables
+from fuseml.store import artifact_names, artifacts, codesets, paging, runnables, runs
 
 FORMAT = "fuseml-runnable"
 """The format of the artifact of a runnable: its contents are its descriptor."""
@@ -79,23 +79,34 @@ def register(
 
 
 def register_made(
-    session: sqlmodel.Session, project: str, runnable: Runnable, run: str, step: str
+    session: sqlmodel.Session, project: str, runnable: Runnable, run: runs.Run, step: str
 ) -> tuple[str, artifacts.Artifact | None]:
     """Register a runnable that a step has made. Returns its address, and its artifact if that is new.
 
-    The same content as that of the newest version is that version; other content gets the next one. Raises as `register` does.
+    The same content as that of the newest version is that version; other content gets the next one. Raises as `register` does, and
+    ConflictError for a runnable whose newest version is of a person, or of the run of another codeset.
     """
     stored = runnables.versions(session, project, runnable.name)
-    known = runnables.of_step(session, run, step, runnable.name) or next(
+    known = runnables.of_step(session, run.name, step, runnable.name) or next(
         (row for row in stored[:1] if row.content == runnable.content), None
     )
     if known is not None:
         return known.address, None
+    for row in [stored[0], max(stored, key=lambda row: row.created)] if stored else []:
+        _check_maker(session, row, run)
     version = variants.successor(stored[0].version) if stored else variants.FIRST
     while artifact_names.deletion(session, str(artifact.Address("runnable", project, runnable.name, version))) is not None:
         version = variants.successor(version)
-    row, new = register(session, project, runnable.model_copy(update={"version": version}), by=run, run=run, step=step)
+    row, new = register(session, project, runnable.model_copy(update={"version": version}), by=run.name, run=run.name, step=step)
     return row.address, new
+
+
+def _check_maker(session: sqlmodel.Session, row: runnables.Runnable, run: runs.Run) -> None:
+    maker = runs.find_named(session, row.run) if row.run else None
+    is_same = maker is not None and (maker.project, maker.codeset) == (run.project, run.codeset)
+    # Runs without code have only their workflow in common.
+    if not is_same or (run.codeset is None and maker is not None and maker.workflow != run.workflow):
+        raise errors.ConflictError(f"{row.name} of {row.project} was registered by {row.by}, and is not replaced by a step of {run.name}")
 
 
 def _check_same(address: str, stored: str, given: str) -> None:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseml.domain.registry import constraint
-from fuseml.domain.runnables import builtin, descriptor, matching
+from fuseml.domain.runnables import builtin, descriptor, matching, steps
 from fuseml.domain.runnables.descriptor import Accepts, Gives, Input, Output
+from fuseml.domain.workflows import loading
 
 TYPES: list[descriptor.Type] = list(typing.get_args(descriptor.Type))
 SCALARS = [type_ for type_ in TYPES if type_ not in descriptor.ARTIFACTS]
@@ -114,3 +115,27 @@ def test_the_built_in_steps_fit_one_another() -> None:
         item = own[name].input("model")
         assert item is not None
         assert matching.match(matching.of_output(model), item).fits, name
+
+
+@pytest.mark.parametrize(
+    ("fields", "use", "word"),
+    [
+        ({"type": "model"}, "artifact: {address: 'model://p/m/1'}", ""),
+        ({"type": "model"}, "value: 'models:/m/1'", ""),
+        ({"type": "dataset"}, "value: rows.csv", ""),
+        ({"type": "string"}, "artifact: {address: 'model://p/m/1'}", "is a string, not an artifact"),
+        ({"type": "model"}, "artifact: {address: 'dataset://p/d/1'}", "another kind: dataset"),
+        ({"type": "dataset"}, "artifact: {address: 'model://p/m@best'}", "another kind: model"),
+        ({"type": "dataset"}, "value: 'models:/m/1'", "another kind: model"),
+        ({"type": "model", "pass": "argument"}, "artifact: {address: 'model://p/m/1'}", "passed in its variable only"),
+        ({"type": "model", "pass": "file"}, "artifact: {address: 'model://p/m/1'}", "passed in its variable only"),
+        ({"type": "model", "inserted": True}, "artifact: {address: 'model://p/m/1'}", "puts the input into a text"),
+    ],
+)
+def test_the_artifact_of_an_input_fits_its_declaration(fields: dict[str, object], use: str, word: str) -> None:
+    env = [{"name": "A", "value": "{{ inputs.a }}"}] if fields.get("inserted") else []
+    declared = {"name": "a", **{name: value for name, value in fields.items() if name != "inserted"}}
+    runnable = descriptor.Runnable.model_validate({"name": "fit", "version": "1.0.0", "image": "i:1", "inputs": [declared], "env": env})
+    workflow = loading.load(f"name: w\nsteps: [{{name: s, runnable: fit, inputs: [{{name: a, {use}}}]}}]")
+    found = steps.expand(workflow, {"s": steps.Registered("runnable://p/fit/1.0.0", runnable)}).problems
+    assert [word in message for _, message, _ in found] == ([True] if word else [])

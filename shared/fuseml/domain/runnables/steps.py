@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fuseml.domain import errors
+from fuseml.domain import artifact, errors
 from fuseml.domain.documents import document, expression
 from fuseml.domain.runnables import descriptor, matching, values
 from fuseml.domain.runnables.descriptor import Input, Output, Runnable
@@ -165,8 +165,30 @@ class _Use:
         if (declared.type == "codeset") is not bool(item.codeset):
             need = "is a codeset; write `codeset: {name: ...}`" if declared.type == "codeset" else f"is a {declared.type}, not a codeset"
             self._problem(path, f"the input {declared.name!r} of the runnable {self.registered} {need}")
+        elif item.artifact is not None:
+            self._check_artifact(declared, item.artifact.address, (*path, "artifact"))
         elif item.value is not None:
             self._check_value(declared, item.value, (*path, "value"))
+
+    def _check_artifact(self, declared: Input, address: str, path: document.Path) -> None:
+        if not declared.is_artifact:
+            self._problem(path, f"the input {declared.name!r} of the runnable {self.registered} is a {declared.type}, not an artifact")
+            return
+        if declared.passed != "env" or self._is_inserted(declared):
+            how = "puts the input into a text" if declared.passed == "env" else f"passes the input as `{declared.passed}`"
+            self._problem(path, f"an artifact is passed in its variable only, and {self.registered} {how}: {declared.name!r}")
+        nodes, unreadable = expression.read(address, self.scope.knows)
+        if not unreadable:
+            self._check_kind(declared, nodes, (*path, "address"))
+            self._check_output(declared, nodes, (*path, "address"))
+
+    def _check_kind(self, declared: Input, nodes: Sequence[expression.Node], path: document.Path) -> None:
+        """A literal address is one of the input's kind; other text may be a path or a URI."""
+        if not declared.is_artifact or not all(isinstance(node, expression.Literal) for node in nodes):
+            return
+        kind = _kind("".join(node.text for node in nodes if isinstance(node, expression.Literal)))
+        if kind and kind != descriptor.ARTIFACTS[declared.type]:
+            self._problem(path, f"the input {declared.name!r} is a {declared.type}, and the address is that of another kind: {kind}")
 
     def _check_value(self, declared: Input, text: str, path: document.Path) -> None:
         nodes, unreadable = expression.read(text, self.scope.knows)
@@ -183,6 +205,10 @@ class _Use:
                     path,
                     f"'{{{{ {node} }}}}' may be a secret, and {self.registered} passes the input {declared.name!r} in its command or a file",
                 )
+        self._check_kind(declared, nodes, path)
+        self._check_output(declared, nodes, path)
+
+    def _check_output(self, declared: Input, nodes: Sequence[expression.Node], path: document.Path) -> None:
         match nodes:
             case [expression.OutputReference(step, name)] if step in self.found:
                 output = self.found[step].runnable.output(name)
@@ -199,6 +225,13 @@ class _Use:
         return any(
             isinstance(node, expression.InputReference) and node.name == declared.name
             for text in plain
+            for node in expression.read(text, lambda _: False)[0]
+        )
+
+    def _is_inserted(self, declared: Input) -> bool:
+        return any(
+            isinstance(node, expression.InputReference) and node.name == declared.name
+            for _, text in descriptor.texts(self.runnable)
             for node in expression.read(text, lambda _: False)[0]
         )
 
@@ -250,6 +283,16 @@ class _Use:
 
 def _output(output: Output) -> StepOutput:
     return StepOutput(name=output.name, type=output.type)
+
+
+def _kind(text: str) -> str:
+    """The kind of the artifact that the text is the address of; empty for any other text."""
+    if artifact.model_of("", text):
+        return "model"
+    try:
+        return artifact.reference(text).kind
+    except errors.InvalidError:
+        return ""
 
 
 def _plain(text: str) -> str:

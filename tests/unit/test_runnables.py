@@ -198,3 +198,22 @@ def test_a_text_of_a_runnable_stays_as_it_is_in_a_workflow(text: str) -> None:
     [step] = workflow_examples.plan_of(expansion.workflow).steps
     found = {item.name: "".join(getattr(part, "text", "?") for part in item.value) for item in step.variables}
     assert found.get("FUSEML_B", "") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "joins"),
+    [
+        ("{{ '{' }}{{ inputs.a }}", "{ extension.db.cfg.PASSWORD }}", True),
+        ("{{ inputs.a }}{ 'x' }}", "{", True),
+        ("in{{ inputs.a }}", "puts.secret", True),
+        ('{"a": {{ inputs.a }}}', "{{ inputs.secret }}", False),
+        ("{{ '{{' }}{{ inputs.a }}", "{ extension.db.cfg.PASSWORD }}", False),
+        ("--a={{ inputs.a }}", "inputs.secret", False),
+        ("{{ inputs.a }}", "{ }", False),
+    ],
+)
+def test_a_value_and_a_text_join_to_no_expression(text: str, value: str, joins: bool) -> None:
+    runnable = descriptor.load(yaml.safe_dump({**SMALL, "inputs": [{"name": "a"}], "args": [text]}))
+    document = {"name": "w", "inputs": [{"name": "secret"}], "steps": [{"name": "s", "runnable": "fit", "inputs": [{"name": "a", "value": value}]}]}
+    found = steps.expand(loading.load(yaml.safe_dump(document)), {"s": steps.Registered("runnable://p/fit/1.0.0", runnable)}).problems
+    assert ["join to an expression" in message for _, message, _ in found] == [True] * joins

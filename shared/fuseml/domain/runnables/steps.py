@@ -240,7 +240,16 @@ class _Use:
         pieces: list[str] = []
         for node in expression.parse(text, lambda _: False):
             pieces.append(_plain(node.text) if isinstance(node, expression.Literal) else self._inserted(str(node), texts))
-        return pieces[0] if len(pieces) == 1 else "".join(pieces)
+        if len(pieces) == 1:
+            return pieces[0]
+        apart = [expression.read(piece, lambda _: False) for piece in pieces]
+        joined = "".join(pieces)
+        nodes, unreadable = expression.read(joined, self.scope.knows)
+        is_same = _merged([node for found, _ in apart for node in found]) == _merged(nodes) and not unreadable
+        # A piece that is invalid by itself is a problem of the workflow.
+        if not is_same and not any(problems for _, problems in apart):
+            self._problem(("inputs",), f"a value and a text of the runnable {self.registered} join to an expression: {joined[:100]!r}")
+        return joined
 
     def _inserted(self, reference: str, texts: Mapping[str, str]) -> str:
         value = texts.get(reference.removeprefix("inputs."), "")
@@ -293,6 +302,17 @@ def _kind(text: str) -> str:
         return artifact.reference(text).kind
     except errors.InvalidError:
         return ""
+
+
+def _merged(nodes: Sequence[expression.Node]) -> list[expression.Node]:
+    """The nodes, with one literal for adjacent ones."""
+    merged: list[expression.Node] = []
+    for node in nodes:
+        if merged and isinstance(node, expression.Literal) and isinstance(merged[-1], expression.Literal):
+            merged[-1] = expression.Literal(merged[-1].text + node.text)
+        else:
+            merged.append(node)
+    return merged
 
 
 def _plain(text: str) -> str:

@@ -11,7 +11,7 @@ import sqlmodel
 
 from fuseml.domain import errors, events
 from fuseml.domain.runnables import descriptor
-from fuseml.store import lineage, runnables
+from fuseml.store import artifacts, lineage, runnables
 from fuseml.store.tables import decision_rows
 from fuseml.usecases import runnables as registry
 from tests.component import triggering
@@ -143,3 +143,21 @@ def test_a_run_of_a_ref_that_is_not_deployed_registers_nothing(world: triggering
     world.settle()
     assert [version for version, _ in versions(world, "code-trainer")] == ["1.0.0"]
     assert "only runs of main register runnables" in reasons(world, run["name"])
+
+
+def test_the_address_of_a_plain_artifact_is_skipped(world: triggering.World) -> None:
+    first = build(world, A, made("trainer:1"))
+    plain = artifacts.Artifact(
+        address="runnable://p/code-trainer/1.1.0",
+        kind="runnable",
+        project="p",
+        name="code-trainer",
+        version="1.1.0",
+        digest=f"sha256:{'1' * 64}",
+        details={},
+        created=triggering.NOON,
+    )
+    with world.store.write() as session:
+        artifacts.record(session, plain)
+    second = build(world, B, made("trainer:2"))
+    assert versions(world, "code-trainer") == [("1.2.0", second), ("1.0.0", first)]

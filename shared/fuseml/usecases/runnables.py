@@ -95,10 +95,15 @@ def register_made(
     for row in [stored[0], max(stored, key=lambda row: row.created)] if stored else []:
         _check_maker(session, row, run)
     version = variants.successor(stored[0].version) if stored else variants.FIRST
-    while artifact_names.deletion(session, str(artifact.Address("runnable", project, runnable.name, version))) is not None:
+    while _is_taken(session, artifact.Address("runnable", project, runnable.name, version)):
         version = variants.successor(version)
     row, new = register(session, project, runnable.model_copy(update={"version": version}), by=run.name, run=run.name, step=step)
     return row.address, new
+
+
+def _is_taken(session: sqlmodel.Session, address: artifact.Address) -> bool:
+    """Whether an artifact has the address, or had it and was deleted."""
+    return artifacts.find(session, str(address)) is not None or artifact_names.deletion(session, str(address)) is not None
 
 
 def _check_maker(session: sqlmodel.Session, row: runnables.Runnable, run: runs.Run) -> None:

@@ -98,6 +98,7 @@ def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> V
         row = _row(address, given)
         stored = artifacts.find(session, row.address)
         if stored is None:
+            _check_runnable(address)
             _check_deleted(session, row)
         else:
             descriptor.check_same(row.address, _facts(session, stored), _given_facts(claimed))
@@ -112,6 +113,12 @@ def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> V
         view = views(session, [made])[0]
     cloudevents.relay(deps.store, deps.publisher, enqueued)
     return view
+
+
+def _check_runnable(address: artifact.Address) -> None:
+    # Contents of a store have other versions, such as a digest.
+    if address.kind == "runnable" and runnable_descriptor.is_version(address.version):
+        raise errors.InvalidError(f"{address} would be a runnable without a descriptor; register it with `fuseml runnable register` (POST /runnables)")
 
 
 def _check_project(project: str, caller: auth.Caller) -> None:

@@ -67,3 +67,9 @@ def test_another_input_is_refused(api: Registered, query: str, status: int) -> N
 def test_the_artifact_of_a_runnable_is_deleted_with_it_only(api: Registered) -> None:
     refused = api.call("DELETE", path("runnable://demo/fit/1.0.0"), status=409)
     assert "fuseml runnable delete fit@1.0.0" in refused["message"]
+
+
+def test_a_runnable_is_registered_with_its_descriptor_only(api: Registered) -> None:
+    refused = api.call("POST", "/artifacts", {"address": "runnable://demo/fit/1.1.0"}, status=400)
+    assert "POST /runnables" in refused["message"]
+    api.register(f"runnable://demo/fit/sha256:{'1' * 64}")

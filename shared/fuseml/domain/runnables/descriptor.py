@@ -206,11 +206,16 @@ def json_schema() -> dict[str, object]:
 Problem = tuple[document.Path, str]
 
 
+def is_version(text: str) -> bool:
+    """Whether a runnable may have the version."""
+    return _VERSION.fullmatch(text) is not None and len(text) <= 100 and versions.parse(text) is not None
+
+
 def problems(runnable: Runnable) -> Iterator[Problem]:
     """The violations of the rules by a descriptor that its schema accepts."""
     if not document.IDENTIFIER.fullmatch(runnable.name) or len(runnable.name) > 100:
         yield ("name",), f"{runnable.name[:100]!r} is not a valid name: letters, digits, '-' and '_', at most 100, not beginning with '-'"
-    if not _VERSION.fullmatch(runnable.version) or len(runnable.version) > 100 or versions.parse(runnable.version) is None:
+    if not is_version(runnable.version):
         yield ("version",), f"{runnable.version[:100]!r} is not a version; write three numbers, such as 1.2.0 or 1.2.0-rc.1"
     if bool(runnable.image.strip()) == bool(runnable.build):
         yield ("image",), "a runnable has either an image, or a `build` of one"

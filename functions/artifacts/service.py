@@ -118,7 +118,7 @@ def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> V
 def _check_runnable(address: artifact.Address) -> None:
     # Contents of a store have other versions, such as a digest.
     if address.kind == "runnable" and runnable_descriptor.is_version(address.version):
-        raise errors.InvalidError(f"{address} would be a runnable without a descriptor; register it with `fuseml runnable register` (POST /runnables)")
+        raise errors.InvalidError(f"{address} has no descriptor of a runnable; use `fuseml runnable register` (POST /runnables)")
 
 
 def _check_project(project: str, caller: auth.Caller) -> None:

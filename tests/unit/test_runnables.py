@@ -67,6 +67,11 @@ def test_another_text_is_no_version(version: str) -> None:
         ({"inputs": [{"name": "a", "type": "boolean", "values": ["yes please"]}]}, "inputs[0].values[0]"),
         ({"inputs": [{"name": "a", "minimum": 1}]}, "inputs[0].minimum"),
         ({"inputs": [{"name": "a", "type": "number", "minimum": 2, "maximum": 1}]}, "inputs[0].minimum"),
+        ({"inputs": [{"name": "a", "type": "number", "minimum": float("nan")}]}, "inputs[0].minimum"),
+        ({"inputs": [{"name": "a", "type": "number", "maximum": float("inf")}]}, "inputs[0].maximum"),
+        ({"inputs": [{"name": "a", "type": "number", "minimum": True}]}, "inputs[0].minimum"),
+        ({"inputs": [{"name": "a", "type": "number", "minimum": "1"}]}, "inputs[0].minimum"),
+        ({"inputs": [{"name": "a", "type": "integer", "maximum": 10**400}]}, "inputs[0].maximum"),
         ({"inputs": [{"name": "a", "type": "model", "values": ["m"]}]}, "inputs[0].values"),
         ({"inputs": [{"name": "a", "accepts": {"format": "csv"}}]}, "inputs[0].accepts"),
         ({"inputs": [{"name": "a", "type": "model", "accepts": {"framework": "torch>>1"}}]}, "inputs[0].accepts.framework[0]"),
@@ -129,6 +134,13 @@ def test_a_value_of_another_type_is_refused_with_the_reason(item: Input, text: s
     assert word in values.fault(item, text)
 
 
+def test_a_whole_bound_is_exact() -> None:
+    most = (1 << 63) - 2
+    item = Input.model_validate(json.loads(json.dumps(typed("integer", maximum=most).model_dump(mode="json", by_alias=True))))
+    assert values.fault(item, str(most)) == ""
+    assert values.fault(item, str(most + 1)).endswith(f"greater than the maximum, {most}")
+
+
 # References
 
 
@@ -168,7 +180,15 @@ def test_a_made_runnable_has_the_fields_of_the_one_that_it_is_like() -> None:
     assert (made.outputs, made.extensions, made.kind, made.version) == (base.outputs, base.extensions, "trainer", "1.0.0")
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[1]", '[{"name": "a", "like": "nothing"}]', '[{"name": "a"}]', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "{}", "[1]", '[{"name": "a", "like": "nothing"}]', '[{"name": "a"}]', "[" * 100_000),
+        '[{"name": "a", "image": "i", "inputs": [{"name": "x", "type": "number", "minimum": NaN}]}]',
+        '[{"name": "a", "like": "trainer", "inputs": {"name": "x"}}]',
+        '[{"name": "a", "like": "trainer", "inputs": ["x"]}]',
+    ],
+)
 def test_a_malformed_output_of_a_builder_is_refused(text: str) -> None:
     with pytest.raises(errors.InvalidError):
         variants.read(text)

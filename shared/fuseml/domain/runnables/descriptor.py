@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from fuseml.domain import errors
+from fuseml.domain import errors, finite
 from fuseml.domain.artifacts import search
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry import versions
@@ -57,6 +57,15 @@ def _listed(value: object) -> object:
     return [] if value is None else value if isinstance(value, list | tuple) else [value]
 
 
+def _bound(value: object) -> object:
+    if finite.number(value) is None:
+        raise ValueError("must be a finite number")
+    return value
+
+
+Bound = Annotated[int | float, pydantic.BeforeValidator(_bound), pydantic.WithJsonSchema({"type": "number"})]
+"""A finite number; a whole one stays exact."""
+
 OneOrMore = pydantic.BeforeValidator(_listed)
 
 
@@ -98,8 +107,8 @@ class Input(document.Model):
     optional: bool = False
     default: Scalar | None = None
     values: Items[Scalar] = []
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: Bound | None = None
+    maximum: Bound | None = None
     passed: Annotated[Literal["env", "argument", "file"], pydantic.Field(alias="pass")] = "env"
     watch: Watch = Watch()
 
@@ -300,7 +309,7 @@ def _input(item: Input) -> Iterator[Problem]:
     if item.type not in ("integer", "number") and (item.minimum is not None or item.maximum is not None) and not item.is_artifact:
         yield ("minimum" if item.minimum is not None else "maximum",), f"only an integer or a number has bounds, not a {item.type}"
     if item.minimum is not None and item.maximum is not None and item.minimum > item.maximum:
-        yield ("minimum",), f"no value is at least {item.minimum:g} and at most {item.maximum:g}"
+        yield ("minimum",), f"no value is at least {item.minimum} and at most {item.maximum}"
     for index, text in enumerate(item.values):
         fault = values.fault(item.model_copy(update={"values": []}), text)
         if fault:

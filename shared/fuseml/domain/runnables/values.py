@@ -42,7 +42,7 @@ def fault(item: Typed, text: str) -> str:
 def _out_of_bounds(item: Typed, text: str) -> str:
     number: int | float = int(text) if item.type == "integer" else float(text)
     if item.minimum is not None and number < item.minimum:
-        return f"{text[:_SHOWN]} is less than the minimum, {item.minimum:g}"
+        return f"{text[:_SHOWN]} is less than the minimum, {item.minimum}"
     if item.maximum is not None and number > item.maximum:
-        return f"{text[:_SHOWN]} is greater than the maximum, {item.maximum:g}"
+        return f"{text[:_SHOWN]} is greater than the maximum, {item.maximum}"
     return ""

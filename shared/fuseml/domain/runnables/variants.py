@@ -57,12 +57,14 @@ def _completed(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def _merged(inputs: Sequence[Mapping[str, Any]], given: object) -> list[dict[str, Any]]:
     """The inputs, each with the given fields of its name, and then the further given ones."""
-    listed = [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
-    named = {str(item.get("name")): item for item in listed}
+    items = [] if given is None else given
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise errors.InvalidError("inputs: must be a list of inputs")
+    named = {str(item.get("name")): item for item in items}
     known = {str(item["name"]) for item in inputs}
     return [
         *({**item, **named.get(str(item["name"]), {})} for item in inputs),
-        *(dict(item) for item in listed if str(item.get("name")) not in known),
+        *(dict(item) for item in items if str(item.get("name")) not in known),
     ]
 
 

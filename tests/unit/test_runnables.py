@@ -234,6 +234,10 @@ def test_a_text_of_a_runnable_stays_as_it_is_in_a_workflow(text: str) -> None:
 )
 def test_a_value_and_a_text_join_to_no_expression(text: str, value: str, joins: bool) -> None:
     runnable = descriptor.load(yaml.safe_dump({**SMALL, "inputs": [{"name": "a"}], "args": [text]}))
-    document = {"name": "w", "inputs": [{"name": "secret"}], "steps": [{"name": "s", "runnable": "fit", "inputs": [{"name": "a", "value": value}]}]}
+    document = {
+        "name": "w",
+        "inputs": [{"name": "secret"}],
+        "steps": [{"name": "s", "runnable": "fit", "inputs": [{"name": "a", "value": value}]}],
+    }
     found = steps.expand(loading.load(yaml.safe_dump(document)), {"s": steps.Registered("runnable://p/fit/1.0.0", runnable)}).problems
     assert ["join to an expression" in message for _, message, _ in found] == [True] * joins

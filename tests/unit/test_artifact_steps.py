@@ -8,17 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuseml import artifactstores
 from fuseml.artifactstores import program
-from fuseml.domain import errors, plans
-from fuseml.domain.plans import planning, replan, transfers
-from fuseml.domain.registry import extension
+from fuseml.domain import artifact, errors, plans
+from fuseml.domain.plans import artifact_planning, planning, replan, transfers
+from fuseml.domain.registry import extension, selector
 from fuseml.domain.workflows import artifact_rules, lint, loading
 from tests.unit import workflow_examples
 
 VERSION = "sha256:" + "a" * 64
 
 
-def plan_of(text: str, inputs: Mapping[str, str] | None = None) -> plans.Plan:
+def plan_of(text: str, inputs: Mapping[str, str] | None = None, stores: artifact_planning.Stores | None = None) -> plans.Plan:
     return planning.build(
         loading.load(text),
         revision=1,
@@ -28,7 +29,7 @@ def plan_of(text: str, inputs: Mapping[str, str] | None = None) -> plans.Plan:
         codesets={},
         inputs=inputs or {},
         bindings={},
-        stores=workflow_examples.Stores(),
+        stores=stores or workflow_examples.Stores(),
     )
 
 
@@ -77,6 +78,29 @@ def test_a_later_step_reads_the_artifact_of_an_earlier_one_where_it_was_written(
     assert (model.path, model.uri) == ("", (plans.OutputPart(step="train", output="model-uri"),))
     # The URI is an output because a step needs it.
     assert [output.name for output in train.outputs] == ["score", "model", "folds", "model-uri"]
+
+
+def test_a_step_gets_no_account_of_the_git_host_behind_a_store() -> None:
+    binding = workflow_examples.binding("store", secret_keys=["AWS_SECRET_ACCESS_KEY", "FUSEML_GIT_TOKEN"])
+
+    class Stores(workflow_examples.Stores):
+        def reader(self, wanted: selector.Selector) -> selector.Binding:
+            return binding
+
+    plan = plan_of(WORKFLOW, {"data": f"dataset://demo/x/{VERSION}"}, Stores())
+    seen = {variable.name for variable in plan.step("use").variables}
+    assert "AWS_SECRET_ACCESS_KEY" in seen
+    assert "FUSEML_GIT_TOKEN" not in seen
+
+
+def test_an_agent_is_planned_without_a_call_by_the_kinds_of_its_record() -> None:
+    agent = {"service_resource": artifactstores.AGENT, "url": "http://192.0.2.1:1", "secret_keys": []}
+    facts = artifactstores.facts(workflow_examples.binding("store", configuration={}, **agent))
+    assert facts.kinds == set(artifact.KINDS)
+    facts = artifactstores.facts(workflow_examples.binding("store", configuration={artifactstores.AGENT_KINDS: "dataset, model"}, **agent))
+    assert facts.kinds == {"dataset", "model"}
+    with pytest.raises(errors.InvalidError, match=r"FUSEML_ARTIFACT_KINDS of mlflow-0001 names the kind 'song'; the kinds are code"):
+        artifactstores.facts(workflow_examples.binding("store", configuration={artifactstores.AGENT_KINDS: "song"}, **agent))
 
 
 def test_a_step_sees_a_path_or_a_reference_with_the_account_of_the_store() -> None:

@@ -28,7 +28,7 @@ from fuseml.artifactstores.port import (
     Source,
     Version,
 )
-from fuseml.domain import errors
+from fuseml.domain import artifact, errors
 from fuseml.domain.registry import selector
 from fuseml.usecases import stores
 
@@ -146,6 +146,12 @@ def _agent(connection: Connection) -> ArtifactStore:
     return remote.RemoteStore(connection.url, connection.environment)
 
 
+AGENT = "fuseml-artifact-store"
+"""The resource of a store behind an agent."""
+
+AGENT_KINDS = "FUSEML_ARTIFACT_KINDS"
+"""The key of an agent's record with the kinds that runs may keep there, separated by commas; all by default."""
+
 CONNECTORS: Mapping[str, Connector] = {
     "s3": _bucket,
     "folder": _folder,
@@ -153,7 +159,7 @@ CONNECTORS: Mapping[str, Connector] = {
     "gitea": _gitea,
     "dvc": _dvc,
     "oci-registry": _oci,
-    "fuseml-artifact-store": _agent,
+    AGENT: _agent,
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
 
@@ -175,9 +181,22 @@ def connect(connection: Connection) -> ArtifactStore:
 
 
 def facts(binding: selector.Binding) -> stores.Facts:
-    """The facts about the store of a binding, without a connection to it. Raises InvalidError for a binding of no store."""
+    """The facts about the store of a binding, without a connection to it. Raises InvalidError for a binding of no store.
+
+    An agent declares its kinds and operations over the network, so its record states the kinds, and its refusals fail the step.
+    """
+    if binding.service_resource == AGENT:
+        return stores.Facts(_kinds_of_agent(binding), frozenset(CAPABILITIES), {})
     # No secret is needed: what a store tells about itself holds them as they are given.
     secrets = {key: f"<secret {key}>" for key in binding.secret_keys}
     store = connect(Connection(binding.service_resource, binding.url, {**binding.configuration, **secrets}))
     variable = URL_VARIABLES.get(binding.service_resource)
     return stores.Facts(store.kinds, frozenset(store.capabilities), {variable: binding.url} if variable and binding.url else {})
+
+
+def _kinds_of_agent(binding: selector.Binding) -> frozenset[str]:
+    stated = [kind.strip() for kind in binding.configuration.get(AGENT_KINDS, ",".join(artifact.KINDS)).split(",")]
+    if unknown := [kind for kind in stated if kind not in artifact.KINDS]:
+        known = ", ".join(artifact.KINDS)
+        raise errors.InvalidError(f"{AGENT_KINDS} of {binding.extension_id} names the kind {unknown[0][:50]!r}; the kinds are {known}")
+    return frozenset(stated)

@@ -15,6 +15,9 @@ from fuseml.domain.workflows import artifact_rules, references
 
 Wanted = selector.Selector | None
 
+_NOT_FOR_STEPS = frozenset({"FUSEML_GIT_TOKEN"})
+"""Keys of a store that are no account of its contents: with the git host's token, a step could write every codeset."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -173,7 +176,8 @@ class StepArtifacts:
         name = references.variable(fetched.name)
         if fetched.path:
             return {name: plans.text(fetched.path), f"{name}_ADDRESS": fetched.address}
-        return {name: fetched.address, f"{name}_URI": fetched.uri, **self.variables(binding)}
+        own = {key: value for key, value in self.variables(binding).items() if key not in _NOT_FOR_STEPS}
+        return {name: fetched.address, f"{name}_URI": fetched.uri, **own}
 
     def _store(self, binding: selector.Binding, *, with_variables: bool) -> plans.Store:
         variables = self.variables(binding) if with_variables else {}

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import urllib3
 
+from fuseml.agents import jobs
+from fuseml.domain import errors
+from fuseml.engines.local import process
 from tests import agents, waiting
 from tests.waiting import PATIENCE
 
@@ -146,6 +149,29 @@ def test_an_invalid_id_is_refused(agent: agents.Running, id: str) -> None:
 def test_invalid_parameters_are_refused(agent: agents.Running, parameters: dict[str, object]) -> None:
     assert call(agent, "PUT", f"{JOBS}/odd", {"parameters": parameters})[0] == 400
     assert call(agent, "GET", f"{JOBS}/odd")[0] == 404
+
+
+@pytest.mark.parametrize("odd", [{"run": "x\0"}, {"project": "\0"}, {"run": "x" * 70_000}])
+def test_text_that_no_environment_holds_is_refused(agent: agents.Running, odd: dict[str, object]) -> None:
+    assert call(agent, "PUT", f"{JOBS}/odd", {"parameters": {}, **odd})[0] == 400
+    assert call(agent, "GET", f"{JOBS}/odd")[0] == 404
+
+
+@pytest.mark.parametrize("odd", [jobs.Job(run="\ud800"), jobs.Job(project="\udfff"), jobs.Job(parameters={"a": "\udfff"})])
+def test_a_half_of_a_surrogate_pair_is_refused(odd: jobs.Job) -> None:
+    with pytest.raises(errors.InvalidError, match=r"the (run|project) of a job is text|the parameter 'a' has a character that no variable"):
+        jobs.check(odd)
+
+
+def test_the_end_of_a_killed_job_is_final(agent: agents.Running, tmp_path: Path) -> None:
+    start(agent, "killed", mode="wait", gate=str(tmp_path / "gate"))
+    waiting.wait_until(lambda: call(agent, "GET", f"{JOBS}/killed/logs")[1], "the first line")
+    folder = agent.folder / "jobs" / "killed"
+    process.adopt(folder).kill()
+    waiting.wait_until(lambda: not process.held(folder), "the end of the supervisor")
+    (folder / "exit").unlink(missing_ok=True)
+    assert call(agent, "GET", f"{JOBS}/killed")[1]["state"] == "failed"
+    assert call(agent, "POST", f"{JOBS}/killed/cancel")[1]["state"] == "failed"
 
 
 def test_jobs_survive_a_killed_agent(tmp_path: Path, command: str) -> None:

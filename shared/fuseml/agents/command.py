@@ -102,7 +102,7 @@ class CommandWorkload:
         """See `Workload.cancel`."""
         folder = self._folder(id)
         with self._guard:
-            if process.held(folder) or process.end_of(folder) is None:
+            if process.held(folder) or not (folder / "begun").exists():
                 # The first time counts: the process is killed some seconds after it.
                 if not (folder / "cancelled").exists():
                     (folder / "cancelled").touch()
@@ -164,7 +164,8 @@ class CommandWorkload:
 
     def _remove_old(self) -> None:
         for folder in self._jobs.iterdir():
-            ended = _milliseconds(folder / "exit")
+            # A job whose supervisor was killed has no exit.
+            ended = _milliseconds(folder / "exit") or _milliseconds(folder / "begun")
             if ended and ended < (time.time() - KEPT) * 1000 and not process.held(folder):
                 # The record first: without it the job is unknown.
                 (folder / "job.json").unlink(missing_ok=True)

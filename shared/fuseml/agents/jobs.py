@@ -73,11 +73,19 @@ def check_id(id: str) -> str:
 
 def check(job: Job) -> Job:
     """The job. Raises InvalidError for names and values that no environment could hold."""
+    for name, value in (("project", job.project), ("run", job.run)):
+        if len(value) > _LONGEST or not _is_text(value):
+            raise errors.InvalidError(f"the {name} of a job is text without NUL characters, at most {_LONGEST} characters")
     for name, value in job.parameters.items():
         if not _NAME.fullmatch(name):
             raise errors.InvalidError(f"{name[:100]!r} cannot be the name of a parameter: letters, digits, '_' and '-', at most 100")
-        if len(value.encode(errors="surrogatepass")) > _LONGEST or "\0" in value:
-            raise errors.InvalidError(f"the parameter {name!r} has a NUL character, or more than {_LONGEST} bytes")
+        if not _is_text(value) or len(value.encode()) > _LONGEST:
+            raise errors.InvalidError(f"the parameter {name!r} has a character that no variable holds, or more than {_LONGEST} bytes")
     if len(job.parameters) > _MOST:
         raise errors.InvalidError(f"a job has at most {_MOST} parameters")
     return job
+
+
+def _is_text(value: str) -> bool:
+    """Whether an environment can hold the value: no NUL, and no half of a surrogate pair."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)

@@ -42,6 +42,10 @@ steps: [{name: work, image: "fuseml.local/shell:1", script: "true", approval: {m
 APPLICATION = {"name": "served", "type": "predictor", "workflow": "hello", "model": "models:/m/1", "environment": {"TOKEN": CANARY}}
 
 
+DATASET = f"dataset://demo/d/sha256:{'d' * 64}"
+RUNNABLE = {"name": "tool", "version": "1.0.0", "kind": "custom", "image": "registry.example.com/tool:1"}
+
+
 def _record(id: str, product: str, resource: str) -> dict[str, Any]:
     account = {"id": "account", "configuration": {"SECRET_KEY": CANARY}}
     service = {"id": "s3", "resource": resource, "endpoints": [{"url": ENDPOINT}], "credentials": [account]}
@@ -116,7 +120,10 @@ class Furnished:
         wait_until(lambda: listed("/events/dead-letters"), "the dead letter")
         wait_until(lambda: listed("/artifacts"), "the artifact")
         for version in (1, 2, 3):
-            post("/artifacts", {"address": f"model://demo/m/{version}", "format": "mlflow", "metrics": {"rmse": version}})
+            more = {"run": "hello-1", "digest": f"sha256:{'3' * 64}"} if version == 3 else {}
+            post("/artifacts", {"address": f"model://demo/m/{version}", "format": "mlflow", "metrics": {"rmse": version}, **more})
+        post("/artifacts", {"address": DATASET})
+        post("/runnables?project=demo", RUNNABLE)
         for name in ("tags/best", "labels/eu"):
             assert client.put(f"/artifacts/model/demo/m/1/{name}", headers=TOKEN).status_code == 200
 
@@ -132,6 +139,7 @@ class Furnished:
             "extensions": ["store", "tracker"],
             "applications": ["served"],
             "projects": ["demo", "empty"],
+            "runnables": ["tool"],
         }
 
     def existing(self, path: str, name: str) -> list[Any]:
@@ -149,6 +157,7 @@ class Furnished:
             "workflow": self._values["workflows"],
             "step": ["work"],
             "run": self._values["runs"],
+            "other": self._values["runs"],
             "of": [*self._values["runs"], COMMIT, str(self._values["events"][0])],
             "product": ["minio"],
             "resource": ["s3"],

@@ -50,6 +50,7 @@ class Pod:
             token_hashes=f"admin:{auth.digest_of('t')}",
             event_keys=",".join(event_keys.KEYS),
             secret_keys=secrets.new_key(),
+            public_url="http://fuseml.example",
         )
         self.platform = platform = Knative(settings)
         self._handle = http.as_function(lambda: app.create_app(deps.Deps.of(platform)), settings, platform.needs)

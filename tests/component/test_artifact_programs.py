@@ -61,11 +61,12 @@ def fetching(connection: artifactstores.Connection, address: object, target: Pat
     return evaluated(transfers.fetching(step, "demo", {"data": str(target)}))
 
 
-def collecting(connection: artifactstores.Connection, folder: Path, results: Path, **fields: object) -> dict[str, str]:
+def collecting(connection: artifactstores.Connection, folder: Path, results: Path, *, within: str = "", **fields: object) -> dict[str, str]:
     described = {"output": "model", "kind": "model", "name": "churn", "path": "out/model", "format": "onnx", "store": planned(connection)}
     collect = plans.Collect.model_validate({**described, **fields})
     outputs = (plans.Output(name="model"), plans.Output(name="model-uri"))
-    step = plans.StepPlan(name="train", image=plans.text("x"), outputs=outputs, collects=(collect,))
+    checkout = plans.Checkout(name="c", project="demo", codeset="c", url="u", ref="main", commit="0" * 40, path="/c", folder=within)
+    step = plans.StepPlan(name="train", image=plans.text("x"), outputs=outputs, collects=(collect,), checkouts=(checkout,))
     return {**evaluated(transfers.collecting(step, "demo", EXECUTION, str(folder))), "FUSEML_ENV_RESULTS": str(results)}
 
 
@@ -202,6 +203,17 @@ def test_what_is_no_regular_file_of_the_step_becomes_no_artifact(work: Path, res
     assert message in answer.stderr.splitlines()[-1]
     assert list(results.iterdir()) == []
     assert not list((tmp_path / "store").rglob("versions/*"))
+
+
+def test_the_folder_of_a_codeset_that_the_step_replaced_by_a_link_is_refused(work: Path, results: Path, tmp_path: Path) -> None:
+    connection = artifactstores.Connection("folder", (tmp_path / "store").as_uri(), {})
+    run(transfers.COLLECT_MODULE, collecting(connection, work, results, within="out", path="model"))
+    (results / "model").unlink()
+    (work / "out").rename(tmp_path / "foreign")
+    (work / "out").symlink_to(tmp_path / "foreign")
+    answer = run(transfers.COLLECT_MODULE, collecting(connection, work, results, within="out", path="model"), code=1)
+    assert "'model', of which the artifact 'model' is made, leads through a link" in answer.stderr
+    assert not (results / "model").exists()
 
 
 def test_an_output_that_the_step_has_put_there_itself_is_replaced(work: Path, results: Path, tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def main(environment: Mapping[str, str]) -> None:
 
 def _store(transfer: program.Transfer, environment: Mapping[str, str]) -> None:
     facts, results = transfer.facts, Path(environment["FUSEML_ENV_RESULTS"])
-    sources = _sources(Path(environment[f"{transfers.COLLECT}_FOLDER"]), facts["PATH"], facts["OUTPUT"])
+    within = environment[f"{transfers.COLLECT}_CODESET_FOLDER"]
+    sources = _sources(Path(environment[f"{transfers.COLLECT}_FOLDER"]), within, facts["PATH"], facts["OUTPUT"])
     store = transfer.store()
     place = store.place(facts["KIND"], environment[transfers.PROJECT], facts["NAME"])
     digest = store.write(place, sources)
@@ -45,10 +46,10 @@ def _store(transfer: program.Transfer, environment: Mapping[str, str]) -> None:
             file.write(text.encode())
 
 
-def _sources(root: Path, path: str, output: str) -> list[Source]:
-    """The files below a path of the step's folder. Raises InvalidError for a link on the way, which could lead out of it."""
+def _sources(root: Path, within: str, path: str, output: str) -> list[Source]:
+    """The files below a path of the folder `within` the root. Raises InvalidError for a link on the way, which could lead out of it."""
     place = root
-    for part in (part for part in path.split("/") if part not in ("", ".")):
+    for part in (part for part in f"{within}/{path}".split("/") if part not in ("", ".")):
         place /= part
         try:
             mode = place.lstat().st_mode

@@ -41,9 +41,9 @@ def fetching(step: plans.StepPlan, project: str, targets: Mapping[str, str]) -> 
 
 
 def collecting(step: plans.StepPlan, project: str, execution: str, folder: str) -> dict[str, plans.Value]:
-    """The variables of the program that stores what the step has written below `folder`. `execution` is the id of the plan.
+    """The variables of the program that stores what the step has written in `folder`, its first checkout. `execution` is the id of the plan.
 
-    Empty if there is nothing to store. An anonymous artifact gets a name that no other run has.
+    The folder of the codeset is no part of `folder`: the step may have replaced it by a link, and the program looks for one below. Empty if there is nothing to store. An anonymous artifact gets a name that no other run has.
     """
     variables: dict[str, plans.Value] = {}
     for number, collect in enumerate(step.collects):
@@ -62,6 +62,7 @@ def collecting(step: plans.StepPlan, project: str, execution: str, folder: str) 
     shared = {
         PROJECT: project,
         f"{COLLECT}_FOLDER": folder,
+        f"{COLLECT}_CODESET_FOLDER": step.checkouts[0].folder if step.checkouts else "",
         f"{COLLECT}_OUTPUTS": " ".join(uris),
         f"{COLLECT}_PRODUCER": f"{execution}/{step.name}",
     }

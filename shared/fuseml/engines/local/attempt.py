@@ -251,7 +251,7 @@ class Attempt:
             cause = self._explained(f"exited with code {code}{causes.signal_name(code)}")
             return Outcome("failed", decisions.FAILED, self._with_hint(cause))
         try:
-            self._artifacts.collect(self._folder.directory(self._step))
+            self._artifacts.collect(self._folder.root(self._step))
         except (errors.FusemlError, OSError) as error:
             return self._could_not_end(error)
         try:

@@ -174,6 +174,10 @@ class RunFolder:
         first = next(iter(step.checkouts), None)
         return self.checkout_path(first) / first.folder if first else self.step_path(step.name) / "work"
 
+    def root(self, step: plans.StepPlan) -> Path:
+        """The folder below which the step writes, and which it cannot replace: `directory` may be within it."""
+        return self.checkout_path(step.checkouts[0]) if step.checkouts else self.step_path(step.name) / "work"
+
     def log(self, name: str) -> Path:
         return self.step_path(name) / "log"
 

@@ -56,7 +56,7 @@ class Transferring:
             self._run(transfers.FETCH_MODULE, variables, read=_folders(stores), write=[inputs])
 
     def collect(self, folder: Path) -> None:
-        """Store the artifacts that the step has written below `folder`, and write their addresses as outputs. Raises as `fetch`."""
+        """Store the artifacts that the step has written in `folder`, its first checkout or its own, and write their addresses as outputs. Raises as `fetch`."""
         variables = transfers.collecting(self._step, self._project, self._execution, str(folder))
         if variables:
             results = self._folder.step_path(self._step.name) / "results"

@@ -42,7 +42,7 @@ def around(
 
 def collecting(step: plans.StepPlan, plan: plans.Plan, parameters: values.Parameters, bundle: values.SecretBundle) -> Object:
     """The part of the checking container by which it stores the artifacts of the step; empty without any."""
-    folder = step.checkouts[0].directory if step.checkouts else transfers.WORK
+    folder = step.checkouts[0].path if step.checkouts else transfers.WORK
     variables = transfers.collecting(step, plan.project, plan.id, folder)
     if not variables:
         return {}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fuseml import artifactstores
-from fuseml.artifactstores import reach
+from fuseml.artifactstores import collect, reach
 from fuseml.domain import errors, plans
 from fuseml.domain.artifact import Address
 from fuseml.domain.plans import transfers
@@ -214,6 +214,21 @@ def test_the_folder_of_a_codeset_that_the_step_replaced_by_a_link_is_refused(wor
     answer = run(transfers.COLLECT_MODULE, collecting(connection, work, results, within="out", path="model"), code=1)
     assert "'model', of which the artifact 'model' is made, leads through a link" in answer.stderr
     assert not (results / "model").exists()
+
+
+@pytest.mark.parametrize("swap", ["folder", "link", "fifo"])
+def test_what_is_replaced_after_the_check_is_neither_followed_nor_waited_for(work: Path, swap: str) -> None:
+    [_, weights] = collect._sources(work, "out", "model", "model")
+    assert b"".join(weights.blocks()) == b"w" * 100_000
+    if swap == "folder":
+        (work / "out").rename(work / "moved")
+        (work / "out").symlink_to(work / "moved")
+    else:
+        (work / "out" / "model" / "weights").rename(work / "moved")
+        place = work / "out" / "model" / "weights"
+        place.symlink_to(work / "moved") if swap == "link" else os.mkfifo(place)
+    with pytest.raises(errors.InvalidError, match="was replaced while it was read"):
+        next(weights.blocks())
 
 
 def test_an_output_that_the_step_has_put_there_itself_is_replaced(work: Path, results: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from fuseml.artifactstores import folders, program
 from fuseml.artifactstores.port import About, Source
@@ -62,9 +63,17 @@ def _sources(root: Path, within: str, path: str, output: str) -> list[Source]:
                 f"{path!r}, of which the artifact {output!r} is made, leads through a link; write the files themselves there"
             )
     try:
-        return folders.sources(place)
+        return folders.sources(place, lambda path: _opened(root, path))
     except errors.InvalidError as error:
         raise errors.InvalidError(f"no artifact {output!r} can be made of {path!r}: {error.message}") from error
+
+
+def _opened(root: Path, path: Path) -> IO[bytes]:
+    """A file to read. Raises InvalidError for one that another step of the run has replaced since it was found."""
+    try:
+        return step_files.open_to_read(root, *path.relative_to(root).parts)
+    except OSError as error:
+        raise errors.InvalidError(f"{path.relative_to(root)} was replaced while it was read: {error.strerror or error}") from error
 
 
 def run(environment: Mapping[str, str], arguments: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from fuseml.artifactstores import paths
 from fuseml.artifactstores.port import ArtifactStore, Opened, Source
@@ -18,19 +19,24 @@ from fuseml.domain.artifact import Address
 _BLOCK = 1 << 20
 
 
-def sources(place: Path) -> list[Source]:
+def _open(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def sources(place: Path, opener: Callable[[Path], IO[bytes]] = _open) -> list[Source]:
     """The regular files below a folder, or the one file, in the order of their paths. Empty folders are no part of an artifact.
 
+    `opener` opens a file whenever its bytes are read: where others may replace files meanwhile, it is the one that follows no links.
     Raises InvalidError for links, devices and other files that are neither regular nor folders, and NotFoundError for a missing place.
     """
     if place.is_file() and not place.is_symlink():
-        return [_source(place, place.name)]
+        return [_source(place, place.name, opener)]
     if not place.is_dir():
         raise errors.NotFoundError(f"there is no file or folder {place}")
     found = sorted(_regular(place))
     if not found:
         raise errors.InvalidError(f"the folder {place} has no files; an artifact has at least one")
-    return [_source(place / path, path) for path in found]
+    return [_source(place / path, path, opener) for path in found]
 
 
 def check_new(folder: Path) -> None:
@@ -94,9 +100,9 @@ def _regular(place: Path) -> Iterator[str]:
         yield from (Path(at, name).relative_to(place).as_posix() for name in names)
 
 
-def _source(path: Path, name: str) -> Source:
+def _source(path: Path, name: str, opener: Callable[[Path], IO[bytes]]) -> Source:
     def blocks() -> Iterator[bytes]:
-        with path.open("rb") as file:
+        with opener(path) as file:
             while block := file.read(_BLOCK):
                 yield block
 

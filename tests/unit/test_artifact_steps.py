@@ -277,3 +277,9 @@ def test_anonymous_artifacts_of_two_runs_have_different_names() -> None:
         for run in ("a" * 32, "b" * 32, "a" * 32 + ".2")
     }
     assert names == {f"anonymous/{'a' * 32}/train/folds", f"anonymous/{'b' * 32}/train/folds"}
+
+
+def test_the_programs_read_no_configuration_that_a_step_may_have_written() -> None:
+    step = plan_of(WORKFLOW, {"data": GOOD}).step("train")
+    for variables in (transfers.fetching(step, "demo", {"data": "/d"}), transfers.collecting(step, "demo", "a" * 32, "/w")):
+        assert variables["AWS_CONFIG_FILE"] == variables["AWS_SHARED_CREDENTIALS_FILE"] == plans.text("/dev/null")

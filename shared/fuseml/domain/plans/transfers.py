@@ -22,6 +22,9 @@ WORK = "/fuseml-work"
 """The folder in which a container without a codeset runs if artifacts are made of its files."""
 
 PROJECT = "FUSEML_TRANSFER_PROJECT"
+_NO_FILES = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+"""The account of a store is in its variables: no file says more, above all none that another program has written."""
+
 STORE_VARIABLE = "STORE_VARIABLE_"
 """What precedes the name of a variable of the store."""
 
@@ -37,7 +40,9 @@ def fetching(step: plans.StepPlan, project: str, targets: Mapping[str, str]) -> 
     for number, fetch in enumerate(contents(step)):
         facts = {"ADDRESS": fetch.address, "TARGET": plans.text(targets[fetch.name]), **_store(fetch.store)}
         variables |= {f"{FETCH}_{number}_{name}": value for name, value in facts.items()}
-    return variables | {PROJECT: plans.text(project)} if variables else {}
+    if not variables:
+        return {}
+    return variables | {name: plans.text(value) for name, value in {PROJECT: project, **_NO_FILES}.items()}
 
 
 def collecting(step: plans.StepPlan, project: str, execution: str, folder: str) -> dict[str, plans.Value]:
@@ -61,6 +66,7 @@ def collecting(step: plans.StepPlan, project: str, execution: str, folder: str) 
     uris = [output.name for output in step.outputs]
     shared = {
         PROJECT: project,
+        **_NO_FILES,
         f"{COLLECT}_FOLDER": folder,
         f"{COLLECT}_CODESET_FOLDER": step.checkouts[0].folder if step.checkouts else "",
         f"{COLLECT}_OUTPUTS": " ".join(uris),

@@ -13,6 +13,7 @@ from fuseml.engines.tekton.values import Object
 RESULTS = "/tekton/results"
 HOME = "/tekton/home"
 """Tekton's folder for a home: writable by every user, which the home of an image is not."""
+NO_HOME = "/nonexistent"
 CONFINED: Object = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 """With the context of the pod (`render`), what Pod Security `restricted` requires of a container."""
 
@@ -46,7 +47,8 @@ def collecting(step: plans.StepPlan, plan: plans.Plan, parameters: values.Parame
     variables = transfers.collecting(step, plan.project, plan.id, folder)
     if not variables:
         return {}
-    variables |= {"HOME": plans.text(HOME), "FUSEML_ENV_RESULTS": plans.text(RESULTS)}
+    # The step may have written to HOME, and a client may execute what a configuration there says.
+    variables |= {"HOME": plans.text(NO_HOME), "FUSEML_ENV_RESULTS": plans.text(RESULTS)}
     return {
         "env": values.Writer(bundle, parameters, variables).environment(),
         **{key: value for key, value in _work(step).items() if key == "volumeMounts"},

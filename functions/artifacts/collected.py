@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functions.artifacts.deps import Deps
 from fuseml import artifactstores
 from fuseml.artifactstores import choice
-from fuseml.domain import artifact, events, plans
+from fuseml.domain import artifact, errors, events, plans
 from fuseml.store import runs
 
 
@@ -37,13 +37,17 @@ def of_step(deps: Deps, event: events.Event) -> Mapping[str, Collected]:
         connections = {
             part.output: choice.planned(session, part.store, deps.keyring.unseal, step.project) for part in parts if not part.anonymous
         }
-    return {part.output: _described(part, step.outputs[part.output], connections.get(part.output)) for part in parts}
+    return {part.output: _described(part, step.project, step.outputs[part.output], connections.get(part.output)) for part in parts}
 
 
-def _described(part: plans.Collect, text: str, connection: artifactstores.Connection | None) -> Collected:
+def _described(part: plans.Collect, project: str, text: str, connection: artifactstores.Connection | None) -> Collected:
     address = artifact.Address.parse(text)
     if connection is None:
         return Collected(part, address)
+    if (address.kind, address.project, address.name) != (part.kind, project, part.name):
+        planned = f"{part.kind}://{project}/{part.name}"
+        raise errors.InvalidError(f"the output {part.output!r} is {text[: artifact.LONGEST]!r}, not a version of {planned}, as planned")
+    artifact.check_new(address)
     store = artifactstores.connect(connection)
     return Collected(part, address, store.describe(address), store.locate(address).uri)
 

@@ -147,6 +147,8 @@ def test_an_artifact_of_another_project_is_refused_without_a_look(connection: ar
         (f"dataset://demo/none/sha256:{'0' * 64}", "has no dataset://demo/none/"),
         ("dataset://demo/none", "it names no version"),
         ("hello", "is not an artifact's address"),
+        (f"dataset://demo/../other/sha256:{'0' * 64}", "a dot segment"),
+        (f"code://demo/x/{'0' * 40}", "a codeset is checked out"),
     ],
 )
 def test_the_output_of_a_step_that_names_nothing_is_the_cause(

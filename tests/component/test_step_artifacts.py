@@ -308,6 +308,15 @@ def test_while_the_store_is_away_nothing_is_recorded_and_the_event_comes_again(a
     assert api.search() == [str(shelf.address)]
 
 
+@pytest.mark.parametrize(
+    "reported", ["model://demo/other/{0}", "model://other/churn/{0}", "dataset://demo/churn/{0}", "hello", "model://demo/../churn/{0}"]
+)
+def test_an_address_that_the_plan_does_not_name_is_not_recorded(api: Registered, tmp_path: Path, reported: str) -> None:
+    shelf = Shelf(api, tmp_path / "shelf")
+    shelf.report(model=reported.format(shelf.address.version))
+    assert api.search() == []
+
+
 def test_an_address_that_a_step_passes_on_is_no_product_of_it(api: Registered, tmp_path: Path) -> None:
     shelf = Shelf(api, tmp_path / "shelf")
     assert shelf.report(again=f"dataset://demo/letters/{DIGEST}") == 200

@@ -11,6 +11,7 @@ from pathlib import Path
 from fuseml.artifactstores import folders, program
 from fuseml.domain import artifact, errors
 from fuseml.domain.plans import transfers
+from fuseml.domain.workflows import artifact_rules
 
 
 def main(environment: Mapping[str, str]) -> None:
@@ -41,8 +42,12 @@ def _empty(folder: Path) -> None:
 
 
 def _address(text: str, project: str) -> artifact.Address:
-    """The address in a plan, or in the output of a step. Raises ForbiddenError for an artifact of another project."""
+    """The address in a plan, or in the output of a step.
+
+    Raises InvalidError for one that no step reads, ForbiddenError for an artifact of another project.
+    """
     address = artifact.model_of(project, text) or artifact.Address.parse(text)
+    artifact_rules.check_address(str(artifact.check_new(address)))
     if address.project != project:
         raise errors.ForbiddenError(f"a step of the project {project!r} reads the artifacts of its own project only")
     return address

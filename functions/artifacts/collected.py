@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,10 +12,12 @@ from fuseml.artifactstores import choice
 from fuseml.domain import artifact, errors, events, plans
 from fuseml.store import runs
 
+_log = logging.getLogger("fuseml.artifacts")
+
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """One artifact of a step, as its store has it. An anonymous one is recorded nowhere, so it is not described."""
+    """One artifact of a step, as its store has it. One without a description is not recorded: it is anonymous, or its store lacks it."""
 
     part: plans.Collect
     address: artifact.Address
@@ -48,8 +51,13 @@ def _described(part: plans.Collect, project: str, text: str, connection: artifac
         planned = f"{part.kind}://{project}/{part.name}"
         raise errors.InvalidError(f"the output {part.output!r} is {text[: artifact.LONGEST]!r}, not a version of {planned}, as planned")
     artifact.check_new(address)
-    store = artifactstores.connect(connection)
-    return Collected(part, address, store.describe(address), store.locate(address).uri)
+    try:
+        store = artifactstores.connect(connection)
+        return Collected(part, address, store.describe(address), store.locate(address).uri)
+    except errors.PermanentError as error:
+        # The other outputs of the step are recorded nevertheless.
+        _log.warning("%s is not recorded, because its store does not describe it: %s", address, error.message)
+        return Collected(part, address)
 
 
 def plan_of(run: runs.Run, step: str) -> plans.StepPlan | None:

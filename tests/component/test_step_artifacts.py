@@ -317,6 +317,12 @@ def test_an_address_that_the_plan_does_not_name_is_not_recorded(api: Registered,
     assert api.search() == []
 
 
+def test_an_artifact_that_its_store_lacks_costs_no_other_its_record(api: Registered, tmp_path: Path) -> None:
+    shelf = Shelf(api, tmp_path / "shelf")
+    assert shelf.report(model=f"model://demo/churn/{DIGEST}", other="models:/wine/7") == 200
+    assert api.search() == ["model://demo/wine/7"]
+
+
 def test_an_address_that_a_step_passes_on_is_no_product_of_it(api: Registered, tmp_path: Path) -> None:
     shelf = Shelf(api, tmp_path / "shelf")
     assert shelf.report(again=f"dataset://demo/letters/{DIGEST}") == 200

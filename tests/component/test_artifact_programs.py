@@ -233,6 +233,21 @@ def test_what_is_replaced_after_the_check_is_neither_followed_nor_waited_for(wor
         next(weights.blocks())
 
 
+def test_a_missing_second_artifact_leaves_no_version_of_the_first(work: Path, results: Path, tmp_path: Path) -> None:
+    connection = artifactstores.Connection("folder", (tmp_path / "store").as_uri(), {})
+    environment = collecting(connection, work, results)
+    prefix = f"{transfers.COLLECT}_0_"
+    second = {name.replace(prefix, f"{transfers.COLLECT}_1_"): value for name, value in environment.items() if name.startswith(prefix)}
+    environment |= second | {f"{transfers.COLLECT}_1_OUTPUT": "other", f"{transfers.COLLECT}_1_PATH": "none"}
+    answer = run(transfers.COLLECT_MODULE, environment, code=1)
+    assert "without writing 'none'" in answer.stderr
+    assert list(results.iterdir()) == []
+    assert not list((tmp_path / "store").rglob("versions/*"))
+    environment[f"{transfers.COLLECT}_1_PATH"] = "out"
+    run(transfers.COLLECT_MODULE, environment)
+    assert sorted(path.name for path in results.iterdir()) == ["model", "model-uri", "other"]
+
+
 def test_an_output_that_the_step_has_put_there_itself_is_replaced(work: Path, results: Path, tmp_path: Path) -> None:
     connection = artifactstores.Connection("folder", (tmp_path / "store").as_uri(), {})
     (tmp_path / "victim").write_text("kept")

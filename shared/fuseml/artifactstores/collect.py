@@ -5,40 +5,63 @@ In a pod it is also the container that checks the outputs (`fuseml.engines.check
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from fuseml.artifactstores import folders, program
-from fuseml.artifactstores.port import About, Source
+from fuseml.artifactstores.port import About, ArtifactStore, Place, Source
 from fuseml.domain import errors
 from fuseml.domain.plans import transfers
 from fuseml.domain.workflows.artifact_rules import URI_SUFFIX
 from fuseml.engines import check, step_files
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """An artifact whose contents its store has, but no version yet."""
+
+    transfer: program.Transfer
+    store: ArtifactStore
+    place: Place
+    digest: str
+    files: int
+
+
 def main(environment: Mapping[str, str]) -> None:
-    """Store every artifact, and write the addresses as outputs. A repetition after a kill stores only what is missing.
+    """Store every artifact, and write the addresses as outputs. None becomes a version unless the contents of all are stored.
 
-    Raises PermanentError for files that are missing or no regular ones, TemporaryError if a store stays away.
+    A repetition after a kill stores only what is missing. Raises PermanentError for files that are missing or no regular ones,
+    TemporaryError if a store stays away.
     """
-    for transfer in program.read(environment, transfers.COLLECT):
-        program.patiently(lambda transfer=transfer: _store(transfer, environment))  # type: ignore[misc]
+    root, within = Path(environment[f"{transfers.COLLECT}_FOLDER"]), environment[f"{transfers.COLLECT}_CODESET_FOLDER"]
+    project = environment[transfers.PROJECT]
+    found = [
+        (transfer, _sources(root, within, transfer.facts["PATH"], transfer.facts["OUTPUT"]))
+        for transfer in program.read(environment, transfers.COLLECT)
+    ]
+    written = [program.patiently(functools.partial(_write, transfer, sources, project)) for transfer, sources in found]
+    for item in written:
+        program.patiently(functools.partial(_commit, item, environment))
 
 
-def _store(transfer: program.Transfer, environment: Mapping[str, str]) -> None:
-    facts, results = transfer.facts, Path(environment["FUSEML_ENV_RESULTS"])
-    within = environment[f"{transfers.COLLECT}_CODESET_FOLDER"]
-    sources = _sources(Path(environment[f"{transfers.COLLECT}_FOLDER"]), within, facts["PATH"], facts["OUTPUT"])
+def _write(transfer: program.Transfer, sources: Sequence[Source], project: str) -> _Written:
     store = transfer.store()
-    place = store.place(facts["KIND"], environment[transfers.PROJECT], facts["NAME"])
-    digest = store.write(place, sources)
-    address = store.commit(place, digest, About(format=facts["FORMAT"], producer=environment[f"{transfers.COLLECT}_PRODUCER"]))
-    location = store.locate(address)
-    program.say(f"stored {facts['PATH']} as {address} ({program.summary(len(sources), location.size)})")
+    place = store.place(transfer.facts["KIND"], project, transfer.facts["NAME"])
+    return _Written(transfer, store, place, store.write(place, sources), len(sources))
+
+
+def _commit(item: _Written, environment: Mapping[str, str]) -> None:
+    facts, results = item.transfer.facts, Path(environment["FUSEML_ENV_RESULTS"])
+    about = About(format=facts["FORMAT"], producer=environment[f"{transfers.COLLECT}_PRODUCER"])
+    address = item.store.commit(item.place, item.digest, about)
+    location = item.store.locate(address)
+    program.say(f"stored {facts['PATH']} as {address} ({program.summary(item.files, location.size)})")
     written = {facts["OUTPUT"]: str(address)}
     if facts["OUTPUT"] + URI_SUFFIX in environment[f"{transfers.COLLECT}_OUTPUTS"].split():
         written[facts["OUTPUT"] + URI_SUFFIX] = location.uri

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -246,6 +247,24 @@ def test_a_missing_second_artifact_leaves_no_version_of_the_first(work: Path, re
     environment[f"{transfers.COLLECT}_1_PATH"] = "out"
     run(transfers.COLLECT_MODULE, environment)
     assert sorted(path.name for path in results.iterdir()) == ["model", "model-uri", "other"]
+
+
+def test_contents_that_are_gone_before_they_become_a_version_are_written_again(
+    work: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = artifactstores.Connection("folder", (tmp_path / "store").as_uri(), {})
+    commit, lost = collect._commit, iter([True])
+
+    def losing(item: collect._Written, environment: Mapping[str, str]) -> None:
+        if next(lost, False):
+            shutil.rmtree(tmp_path / "store" / "model")
+            raise errors.TemporaryError("leftovers are being deleted")
+        commit(item, environment)
+
+    monkeypatch.setattr(collect, "_commit", losing)
+    collect.main(collecting(connection, work, results))
+    address = Address.parse((results / "model").read_text())
+    assert artifactstores.connect(connection).describe(address).size == 100_010
 
 
 def test_an_output_that_the_step_has_put_there_itself_is_replaced(work: Path, results: Path, tmp_path: Path) -> None:

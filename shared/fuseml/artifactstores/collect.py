@@ -46,14 +46,23 @@ def main(environment: Mapping[str, str]) -> None:
         for transfer in program.read(environment, transfers.COLLECT)
     ]
     written = [program.patiently(functools.partial(_write, transfer, sources, project)) for transfer, sources in found]
-    for item in written:
-        program.patiently(functools.partial(_commit, item, environment))
+    for item, (transfer, sources) in zip(written, found, strict=True):
+        try:
+            _commit(item, environment)
+        except errors.TemporaryError as error:
+            program.say(f"{error.message}; trying again")
+            program.patiently(functools.partial(_again, transfer, sources, environment))
 
 
 def _write(transfer: program.Transfer, sources: Sequence[Source], project: str) -> _Written:
     store = transfer.store()
     place = store.place(transfer.facts["KIND"], project, transfer.facts["NAME"])
     return _Written(transfer, store, place, store.write(place, sources), len(sources))
+
+
+def _again(transfer: program.Transfer, sources: Sequence[Source], environment: Mapping[str, str]) -> None:
+    # The store may have taken contents without a version for leftovers meanwhile.
+    _commit(_write(transfer, sources, environment[transfers.PROJECT]), environment)
 
 
 def _commit(item: _Written, environment: Mapping[str, str]) -> None:

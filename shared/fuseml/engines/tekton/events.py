@@ -129,7 +129,7 @@ def _output_problem(status: Mapping[str, Any]) -> str:
 
 def _seconds(duration: str) -> float:
     """Seconds of a duration in Go's format: 1h0m30s, 1.5s."""
-    total = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|h|m|s)", duration))
+    total = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"(?<![0-9.])([0-9.]++)(ms|h|m|s)", duration))
     return int(total) if total == int(total) else total
 
 

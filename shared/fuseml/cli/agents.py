@@ -18,8 +18,8 @@ _COLUMNS = (output.column("Result", states=True), output.column("Rule"), output.
 @app.command(
     no_args_is_help=True,
     epilog=options.examples(
-        "FUSEML_AGENT_TOKEN=... fuseml agent check http://127.0.0.1:8090",
         "fuseml agent check https://jobs.example --parameter epochs=1 -o json",
+        "FUSEML_AGENT_TOKEN=... fuseml agent check http://127.0.0.1:8090",
     ),
 )
 def check(

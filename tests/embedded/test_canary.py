@@ -200,7 +200,8 @@ def test_no_response_of_the_api_contains_a_secret(leak: Leak) -> None:
         "/projects": {"name": "alpha"},
         "/codesets": {"project": "alpha", "name": "code"},
         "/workflows": {"name": "leak"},
-        "/runs": {"name": "leak-1", "step": "fail"},
+        "/runs": {"name": "leak-1", "other": "leak-1", "step": "fail"},
+        "/runnables": {"id": "builder"},
         "/events": {"id": "none"},
         **{path: {"kind": "code", "project": "alpha", "name": "code", "version": commit} for path in ("/artifacts", "/lineage")},
     }
@@ -217,14 +218,22 @@ def test_no_response_of_the_api_contains_a_secret(leak: Leak) -> None:
             "/lineage": f"?address=code://alpha/code/{commit}",
             "/workflows/{name}/diff": "?from=1&to=1",
             "/why": f"?of={commit}",
+            "/runnables/{id}/versions": "?project=alpha",
+            "/runnables/{id}/matches": f"?offer=code://alpha/code/{commit}",
         }.get(template, "")
         for kind in ("application/json", "application/x-yaml"):
             response = server.call("GET", path + query, headers={"Accept": kind})
             statuses[template] = response.status
             assert canaries_in(response.body + repr(response.headers).encode()) == [], path
-    # There is no application and no event of that id; all other objects exist.
+    # There is no application, no event of that id, and no version of a built-in runnable; a git host has no pages; no run made the commit.
     missing = {template: status for template, status in statuses.items() if status != 200}
-    assert missing == {"/applications/{name}": 404, "/events/{id}": 404}
+    assert missing == {
+        "/applications/{name}": 404,
+        "/events/{id}": 404,
+        "/runnables/{id}/versions": 404,
+        "/artifacts/{kind}/{project}/{name}/{version}/page": 400,
+        "/artifacts/{kind}/{project}/{name}/{version}/provenance": 409,
+    }
     assert len(statuses) > 20
     log = server.call("GET", "/runs/leak-1/logs/use").body
     assert b"DATABASE_URL=postgresql://ada:<hidden>@db/alpha" in log

@@ -82,7 +82,7 @@ def test_patterns_with_filters(text: str, expected: search.Search) -> None:
         ("model://demo", "is not a pattern to search for"),
         ("model://*/a", "is not a pattern to search for"),
         ("model://*?", "is not a pattern to search for"),
-        ("model://*?" + "&".join(["label=a"] * 30), "is not a pattern to search for"),
+        ("model://*?" + "&".join(["label=a"] * 30), "at most 20 filters, not 30"),
         ("model://*?colour=red", "is not a filter"),
         ("model://*?format", "is not a filter"),
         ("model://*?format=", "is not a filter"),

@@ -141,7 +141,6 @@ def _progress(title: str, size: int, passes: int = 1) -> Iterator[Callable[[int]
         yield lambda _: None
         return
     from rich import progress
-    from rich.console import Console
 
     columns: Sequence[progress.ProgressColumn] = (
         progress.TextColumn("{task.description}"),
@@ -149,6 +148,6 @@ def _progress(title: str, size: int, passes: int = 1) -> Iterator[Callable[[int]
         progress.DownloadColumn(),
         progress.TransferSpeedColumn(),
     )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with progress.Progress(*columns, console=output.console(err=True), transient=True) as bar:
         task = bar.add_task(title, total=size)
         yield lambda number: bar.advance(task, number / passes)

@@ -241,7 +241,7 @@ def public_key(context: typer.Context, file: OutputFile = "") -> None:
 
 def _write(text: str, file: str) -> None:
     if not file:
-        typer.echo(text, nl=not text.endswith("\n"))
+        terminal.echo(text, nl=not text.endswith("\n"))
         return
     try:
         pathlib.Path(file).write_text(text if text.endswith("\n") else text + "\n")

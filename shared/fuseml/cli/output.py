@@ -79,7 +79,7 @@ def column(title: str, key: str = "", *, cut: bool = False, states: bool = False
     return Column(title, field(key or title.lower()), cut, states)
 
 
-def console() -> Console:
+def console(*, err: bool = False) -> Console:
     """A console that prints values literally, and lines of any width into a pipe."""
     from rich.console import Console
     from rich.segment import Segment
@@ -90,7 +90,7 @@ def console() -> Console:
             for segment in super().render(*arguments, **options):
                 yield segment if segment.control else Segment(terminal.inert(segment.text), segment.style)
 
-    plain = InertConsole(highlight=False, markup=False, emoji=False)
+    plain = InertConsole(stderr=err, highlight=False, markup=False, emoji=False)
     if not plain.is_terminal:
         plain.width = _PIPE_WIDTH
     return plain

@@ -22,11 +22,6 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def stated_digest(data: bytes) -> str:
-    """The digest that the headers of a manifest state."""
-    return digest_of(data)
-
-
 @dataclass
 class Registry:
     """The content, the requests, and the behaviour of the registry."""
@@ -43,6 +38,8 @@ class Registry:
     """`METHOD kind` -> the body of all its responses; the kind of the token service is `token`."""
     elsewhere: str = ""
     """Another host, to which reads of blobs are redirected."""
+    stated: str | None = None
+    """The digest that the headers of every manifest state; None for its own."""
     denied: set[str] = field(default_factory=set)
     """Scopes that are never granted."""
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
@@ -209,7 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif (name, version) in self.it.manifests:
             media_type, data = self.it.manifests[name, version]
             assert media_type in self.headers["Accept"]
-            self._respond(200, data, **{"Content-Type": media_type, "Docker-Content-Digest": stated_digest(data)})
+            stated = digest_of(data) if self.it.stated is None else self.it.stated
+            self._respond(200, data, **{"Content-Type": media_type, "Docker-Content-Digest": stated})
         else:
             self._error(404, "MANIFEST_UNKNOWN", "manifest unknown")
 

@@ -24,11 +24,23 @@ from tests.component.githost import ENVIRONMENT, Clone
 from tests.contract.artifact_stores import client_of
 
 
+class CountingHost(EmbeddedGitHost):
+    """A git host that lists the paths which are read from it."""
+
+    def __init__(self, root: Path, url: str) -> None:
+        super().__init__(root, url)
+        self.lookups: list[str] = []
+
+    def read(self, project: str, codeset: str, commit: str, path: str, limit: int) -> bytes:
+        self.lookups.append(path)
+        return super().read(project, codeset, commit, path, limit)
+
+
 @dataclass
 class Codeset:
     """A codeset on a git host whose repository is a folder, and a folder that is its remote of DVC."""
 
-    host: EmbeddedGitHost
+    host: CountingHost
     clone: Clone
     remote: Path
 
@@ -65,7 +77,7 @@ def tracked(hash: str, path: str = "rows.csv", size: int = 4) -> str:
 
 @pytest.fixture
 def codeset(tmp_path: Path) -> Codeset:
-    host = EmbeddedGitHost(tmp_path / "host", "http://127.0.0.1:1/git")
+    host = CountingHost(tmp_path / "host", "http://127.0.0.1:1/git")
     (tmp_path / "host").mkdir()
     host.create_repository("demo", "iris")
     remote = tmp_path / "remote"
@@ -107,19 +119,14 @@ def test_a_push_that_changes_data_is_a_new_version_and_a_return_is_the_old_one(c
         store.versions("dataset", "demo", "iris/rows.csv", "a" * 32)
 
 
-def test_only_commits_that_changed_the_files_of_the_data_are_read(codeset: Codeset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_commits_that_changed_the_files_of_the_data_are_read(codeset: Codeset) -> None:
     first, second = codeset.stored(b"1,2\n"), codeset.stored(b"3,4\n")
     codeset.push({"rows.csv.dvc": tracked(first)})
     for number in range(30):
         codeset.clone.commit("code", {"train.py": f"{number}\n"})
     codeset.push({"rows.csv.dvc": tracked(second)})
-    store, read, lookups = codeset.store(), codeset.host.read, list[str]()
-
-    def counted(project: str, name: str, commit: str, path: str, limit: int) -> bytes:
-        lookups.append(path)
-        return read(project, name, commit, path, limit)
-
-    monkeypatch.setattr(codeset.host, "read", counted)
+    store, lookups = codeset.store(), codeset.host.lookups
+    lookups.clear()
     assert versions(store) == [first, second]
     assert lookups == ["rows.csv.dvc"] * 2
     lookups.clear()

@@ -66,11 +66,11 @@ def test_no_manifest_is_read_where_its_digest_is_enough() -> None:
         assert not [request for request in registry.requests if request.startswith("GET") and "/manifests/" in request]
 
 
-def test_a_digest_that_the_registry_does_not_state_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_digest_that_the_registry_does_not_state_is_computed() -> None:
     with oci_registry.running() as registry:
         digest, store = registry.put_image("team/demo/trainer", "v1", b"1"), connect(registry)
         for stated in ("", "nonsense", "sha256:" + "0" * 64):
-            monkeypatch.setattr(oci_registry, "stated_digest", lambda _, stated=stated: stated)
+            registry.stated = stated
             if not stated.startswith("sha256"):
                 assert store.resolve("runnable", "demo", "trainer", "v1") == image(digest)
             assert store.commit(store.place("runnable", "demo", "trainer"), digest) == image(digest)

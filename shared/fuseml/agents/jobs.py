@@ -58,7 +58,7 @@ class Workload(Protocol):
         """The log from `offset` on, at most `LOG` bytes; none behind the end. What was read once does not change."""
 
     def cancel(self, id: str) -> None:
-        """Ask a job to end; its state tells when it has. Does nothing for one that has ended."""
+        """Request the end of a job, which its state shows later. An ended job does not change."""
 
     def outputs(self, id: str) -> Mapping[str, str]:
         """The outputs of a succeeded job, the same at each call. Raises ConflictError before that."""

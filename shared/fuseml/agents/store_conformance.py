@@ -54,7 +54,7 @@ class StoreChecks:
         expect("commit" in self._store.capabilities or "write" not in self._store.capabilities, "it declares 'write' without 'commit'")
 
     def _refuses_strangers(self) -> None:
-        for token in ("", "a-token-of-nobody-0123456789"):
+        for token in ("", "another-token-0123456789"):
             stranger = RemoteStore(self._url, {agent_calls.TOKEN: token})
             refused(partial(stranger.versions, self._kind, PROJECT, "x"), errors.PermanentError, "a list for a caller without the token")
 

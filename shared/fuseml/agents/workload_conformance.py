@@ -45,7 +45,7 @@ class WorkloadChecks:
         expect(declared == workload.PROTOCOL, f"it declares {declared!r} instead of {workload.PROTOCOL!r}")
 
     def _refuses_strangers(self) -> None:
-        for token in ("", "a-token-of-nobody-0123456789"):
+        for token in ("", "another-token-0123456789"):
             stranger = agent_calls.Agent(self._url, token, "fuseml-workload")
             path = self._path(fresh("check"))
             for call in (partial(stranger.call, "PUT", path, self._job), partial(stranger.call, "GET", path)):

@@ -187,7 +187,7 @@ def facts(binding: selector.Binding) -> stores.Facts:
     """
     if binding.service_resource == AGENT:
         return stores.Facts(_kinds_of_agent(binding), frozenset(CAPABILITIES), {})
-    # No secret is needed: what a store tells about itself holds them as they are given.
+    # Placeholders stand for the secrets: no fact depends on one.
     secrets = {key: f"<secret {key}>" for key in binding.secret_keys}
     store = connect(Connection(binding.service_resource, binding.url, {**binding.configuration, **secrets}))
     variable = URL_VARIABLES.get(binding.service_resource)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import flask
-import pydantic
 
 import fuseml
 from functions.artifacts.deps import Deps
@@ -14,25 +13,10 @@ from fuseml.runtime import attestation, http
 from fuseml.store import artifacts, run_records, runs
 
 
-class Signature(pydantic.BaseModel):
-    """`keyid` is the SHA-256 of the public key (DER), `sig` base64."""
-
-    keyid: str
-    sig: str
-
-
-class Envelope(pydantic.BaseModel):
-    """A DSSE envelope: `payload` is the statement in base64, of the type `payloadType`."""
-
-    payload: str
-    payloadType: str  # noqa: N815 - DSSE's spelling
-    signatures: list[Signature]
-
-
 def register(api: http.Api, deps: Deps) -> None:
     """Put the routes on the application."""
 
-    @api.route("GET", f"{ONE}/provenance", returns=Envelope, refusals=(409,))
+    @api.route("GET", f"{ONE}/provenance", returns=attestation.Envelope, refusals=(409,))
     def get_provenance(kind: str, project: str, name: str, version: str) -> attestation.Envelope:
         """Show the SLSA provenance of an artifact that a run has made, signed: a DSSE envelope with an in-toto statement."""
         return attest(deps, address_of(kind, project, name, version))

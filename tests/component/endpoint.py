@@ -34,7 +34,10 @@ class Publisher:
 
 
 class Function:
-    """An event endpoint. Its handler makes a project named by the event, and then returns `payloads` or raises `trouble`."""
+    """An event endpoint. Its handler makes a project named by the event, and then returns `payloads` or raises `trouble`.
+
+    The handler of `informed.*` needs `facts`; without them it is a TemporaryError to ask for them.
+    """
 
     def __init__(self, store: database.Database, publisher: cloudevents.Publisher) -> None:
         self.store = store
@@ -42,8 +45,13 @@ class Function:
         self.trouble: Exception | None = None
         self.trouble_after: Exception | None = None
         self.afters: list[str] = []
+        self.facts: str | None = "known"
         api = http.Api("function", "A function", tokens=None)
-        handlers: dict[str, cloudevents.Handler | cloudevents.Hints] = {REGISTERED.type: self._handle, "dev.tekton.event.*": self._handle}
+        handlers: dict[str, cloudevents.Handler | cloudevents.Informed[str]] = {
+            REGISTERED.type: self._handle,
+            "dev.tekton.event.*": self._handle,
+            "informed.*": cloudevents.Informed(self._ask, lambda session, event, _: self._handle(session, event)),
+        }
         cloudevents.Receiver(api, store, publisher, event_keys.SIGNER, handlers, self._after)
         self.client: FlaskClient = api.app.test_client()
 
@@ -52,6 +60,11 @@ class Function:
         if self.trouble is not None:
             raise self.trouble
         return self.payloads
+
+    def _ask(self, event: events.Event) -> str:
+        if self.facts is None:
+            raise errors.TemporaryError(f"the facts about {event.id} are away")
+        return self.facts
 
     def _after(self, event: events.Event) -> None:
         self.afters.append(event.id)

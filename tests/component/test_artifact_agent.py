@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fuseml import artifactstores
+from fuseml.agents import uploads
 from fuseml.artifactstores import Connection, Source, wire
 from fuseml.domain import errors
 from fuseml.domain.artifact import Address
@@ -229,3 +230,14 @@ def test_a_file_that_differs_from_its_digest_is_not_kept(tmp_path: Path) -> None
         body = {"place": {"kind": "dataset", "project": PROJECT, "name": "iris"}, "files": [{"path": "a", "digest": f"sha256:{digest}"}]}
         with pytest.raises(errors.TemporaryError, match="is missing; send it again"):
             caller.call("POST", f"{wire.ROOT}/uploads/{upload}", body)
+
+
+def test_a_file_that_is_removed_before_it_is_read_is_asked_for_again(tmp_path: Path) -> None:
+    files = uploads.Uploads(tmp_path)
+    digest = hashlib.sha256(b"rows").hexdigest()
+    files.put("0" * 64, digest, [b"rows"])
+    source = files.source("0" * 64, artifactstores.File("a", 4, f"sha256:{digest}"))
+    assert b"".join(source.blocks()) == b"rows"
+    files.drop("0" * 64)
+    with pytest.raises(errors.TemporaryError, match="'a' of the upload is missing; send it again"):
+        b"".join(source.blocks())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import string
 from concurrent import futures
@@ -181,6 +182,19 @@ def test_a_duplicate_gets_the_same_reply_and_has_no_effect(function: endpoint.Fu
         == 204
     )
     assert function.effects() == 2
+
+
+def test_a_handled_event_is_answered_without_its_facts(function: endpoint.Function) -> None:
+    informed = dataclasses.replace(endpoint.REGISTERED, type="informed.of-facts")
+    function.facts = None
+    assert function.deliver(informed).status_code == 503
+    assert (function.effects(), function.afters) == (0, [])
+    function.facts, function.payloads = "known", [events.RunStarted(run="w-1", workflow="w", project="demo")]
+    first = function.deliver(informed)
+    function.facts = None
+    again = function.deliver(informed)
+    assert (again.status_code, again.data, again.headers["ce-id"]) == (200, first.data, first.headers["ce-id"])
+    assert (function.effects(), function.afters) == (1, [informed.id] * 2)
 
 
 def test_the_work_after_the_commit_is_done_at_every_delivery(function: endpoint.Function) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
@@ -34,11 +35,14 @@ class Uploads:
     def source(self, upload: str, file: File) -> Source:
         """A file of an upload for the store. Raises TemporaryError where it was not sent, or was removed since."""
         key = _key(upload, file.digest.removeprefix("sha256:"))
-        try:
+        with _present(file):
             self._contents.size(key)
-        except errors.NotFoundError:
-            raise errors.TemporaryError(f"the file {file.path!r} of the upload is missing; send it again") from None
-        return Source(file.path, lambda: self._contents.get(key), file.executable)
+
+        def blocks() -> Iterator[bytes]:
+            with _present(file):
+                yield from self._contents.get(key)
+
+        return Source(file.path, blocks, file.executable)
 
     def drop(self, upload: str) -> None:
         """Remove the files of an upload."""
@@ -60,6 +64,14 @@ class Uploads:
         while page := self._contents.entries(f"uploads/{_checked(upload)}", found[-1] if found else ""):
             found += [entry.key for entry in page]
         return found
+
+
+@contextlib.contextmanager
+def _present(file: File) -> Iterator[None]:
+    try:
+        yield
+    except errors.NotFoundError:
+        raise errors.TemporaryError(f"the file {file.path!r} of the upload is missing; send it again") from None
 
 
 def _key(upload: str, digest: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
+
+import pydantic
 
 from fuseml.domain import errors
 from fuseml.runtime.settings import Settings
@@ -14,18 +16,18 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ed25519
 
 
-class Signature(TypedDict):
+class Signature(pydantic.BaseModel):
     """`keyid` is the SHA-256 of the public key (DER, SubjectPublicKeyInfo), `sig` base64."""
 
     keyid: str
     sig: str
 
 
-class Envelope(TypedDict):
-    """A DSSE envelope; `payload` is base64."""
+class Envelope(pydantic.BaseModel):
+    """A DSSE envelope: `payload` is the statement in base64, of the type `payloadType`."""
 
     payload: str
-    payloadType: str
+    payloadType: str  # noqa: N815 - DSSE's spelling
     signatures: list[Signature]
 
 
@@ -70,7 +72,7 @@ class Attestor:
     def envelope(self, payload: bytes, type: str) -> Envelope:
         """The payload in a signed envelope; equal payloads give equal envelopes."""
         signature = self._key.sign(_authenticated(payload, type))
-        return {"payload": _base64(payload), "payloadType": type, "signatures": [{"keyid": self._key_id, "sig": _base64(signature)}]}
+        return Envelope(payload=_base64(payload), payloadType=type, signatures=[Signature(keyid=self._key_id, sig=_base64(signature))])
 
     @functools.cached_property
     def _key_id(self) -> str:

@@ -61,8 +61,8 @@ class Hints:
 
 @dataclass(frozen=True, slots=True)
 class Informed(Generic[_Facts]):
-    """The handler of events that need facts of other systems: `ask(event)` reads them outside of any transaction, on every delivery, and
-    `apply` handles the event with them, once for each (source, id).
+    """The handler of events that need facts of other systems: `ask(event)` reads them outside of any transaction, and `apply` handles the event
+    with them, once for each (source, id). A handled event that is delivered again is answered without facts.
     """
 
     ask: Callable[[events.Event], _Facts]
@@ -221,7 +221,11 @@ class Receiver:
         if isinstance(handler, Hints):
             facts = handler.facts(event, proven)
             return self._apply(event, handler.apply, facts, delivery) if facts else self._known(event, delivery)
-        return self._apply(event, handler.handler(event) if isinstance(handler, Informed) else handler, None, delivery)
+        if isinstance(handler, Informed):
+            before = self._before(event)
+            # Facts may be gone by now, and the answer is known.
+            handler = handler.handler(event) if before is None else nothing
+        return self._apply(event, handler, None, delivery)
 
     def _apply(
         self, event: events.Event, handler: Handler, facts: Sequence[events.Event] | None, delivery: handling.Handling
@@ -251,9 +255,13 @@ class Receiver:
 
     def _known(self, event: events.Event, delivery: handling.Handling) -> events.Event | None:
         """The reply to a hint that changes nothing: that of an earlier delivery, which the broker may have lost."""
-        with self._store.read() as session:
-            before = outbox.handled(session, self._consumer, event)
+        before = self._before(event)
         return self._repeat(before, delivery) if before is not None else None
+
+    def _before(self, event: events.Event) -> outbox.Reply | None:
+        """The reply to an earlier delivery; None for an event that was not handled."""
+        with self._store.read() as session:
+            return outbox.handled(session, self._consumer, event)
 
     def _repeat(self, before: outbox.Reply, delivery: handling.Handling) -> events.Event | None:
         delivery.outcome = "duplicate"

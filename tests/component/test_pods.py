@@ -14,7 +14,7 @@ import urllib3
 
 from fuseml.domain import events
 from fuseml.embedded import broker
-from fuseml.runtime import catalog, clock
+from fuseml.runtime import catalog, clock, secrets
 from fuseml.store import database
 from fuseml.store.tables import artifact_rows
 from tests import event_keys, postgresql
@@ -40,6 +40,8 @@ def artifacts(store: database.Database, tmp_path: pathlib.Path) -> Iterator[pods
         {
             "FUSEML_DATABASE_URL": store.url,
             "FUSEML_TOKEN_HASHES": token_hashes,
+            "FUSEML_SECRET_KEYS": secrets.new_key(),
+            "FUSEML_PUBLIC_URL": "http://127.0.0.1:9",
             "FUSEML_EVENT_KEYS": ",".join(event_keys.KEYS),
             "K_SINK": "http://127.0.0.1:9/",
         },

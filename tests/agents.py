@@ -50,6 +50,8 @@ def running(at: Path, application: str, variables: Mapping[str, str], port: int 
     url, folder = f"http://127.0.0.1:{port}", at / "state"
     environment = {"PATH": os.environ["PATH"], "FUSEML_AGENT_TOKEN": TOKEN, "FUSEML_AGENT_FOLDER": str(folder), "FUSEML_AGENT_URL": url}
     options = ["--bind", f"127.0.0.1:{port}", "--threads", "8", "--worker-class", "gthread", "--no-control-socket"]
+    # At its end gunicorn waits so long for the idle connections of this process, 30 s by default.
+    options += ["--graceful-timeout", "1"]
     with (at / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", *options, application], env={**environment, **variables}, stdout=log, stderr=log

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
+import urllib3
 
 from fuseml import artifactstores
-from fuseml.artifactstores import Connection
+from fuseml.artifactstores import Connection, folders
 from fuseml.contents import mlflow as client
 from fuseml.domain import errors
 from fuseml.domain.artifact import Address
+from fuseml.steps import model_digest
 from tests import mlflow_servers
 from tests.component.conftest import Trained
+from tests.waiting import PATIENCE
 
 MLMODEL = {"MLmodel": b"flavors: {python_function: {loader_module: x}}\n"}
 
@@ -44,6 +53,16 @@ def test_a_trained_model_is_described_with_its_framework_metrics_and_parameters(
     assert described.size is not None and described.size > 100
     assert store.locate(address).uri == f"models:/{name}/{version}"
     assert store.locate(address).environment["MLFLOW_TRACKING_URI"] == trained.mlflow
+
+
+def test_the_files_of_a_trained_model_are_those_that_it_logged(trained: Trained, tmp_path: Path) -> None:
+    store = connect(trained.mlflow)
+    [name, version] = trained.ended.outputs["mlflow-model-url"].removeprefix("models:/").split("/")
+    _, tags = client.Tracking(trained.mlflow).origin(client.Tracking(trained.mlflow).model_version(name, version))
+    address = Address("model", tags["fuseml.project"], name, version)
+    folders.download(store, address, tmp_path / "model")
+    assert (tmp_path / "model" / "MLmodel").is_file()
+    assert model_digest.of_folder(tmp_path / "model") == store.describe(address).digest
 
 
 def test_the_logged_model_is_read_through(store: artifactstores.ArtifactStore, mlflow_server: str) -> None:
@@ -236,3 +255,78 @@ def test_a_server_that_is_away_is_a_temporary_error() -> None:
     for call in (lambda: store.describe(address), lambda: store.versions("model", "demo", "iris"), store.changes):
         with pytest.raises(errors.TemporaryError, match="does not answer"):
             call()
+
+
+def test_the_files_of_a_model_in_a_run_are_read(store: artifactstores.ArtifactStore, mlflow_server: str) -> None:
+    """As clients before MLflow 3 log models."""
+    info = mlflow_servers.call(mlflow_server, "POST", "runs/create", {"experiment_id": "0"})["run"]["info"]
+    root = info["artifact_uri"]
+    files = {"MLmodel": b"flavors: {}\n", "data/w e.bin": bytes(range(256)) * 9000}
+    for path, data in {**{f"deep/model/{path}": data for path, data in files.items()}, "deep/modeling.txt": b"x", "log": b"y"}.items():
+        place = f"{mlflow_server}/api/2.0/mlflow-artifacts/artifacts/{root.removeprefix('mlflow-artifacts:').strip('/')}/{urllib.parse.quote(path)}"
+        assert urllib3.request("PUT", place, body=data, timeout=PATIENCE).status == 200
+    mlflow_servers.call(mlflow_server, "POST", "registered-models/create", {"name": "of-run"})
+    fields = {"name": "of-run", "source": f"{root}/deep/model", "run_id": info["run_id"]}
+    made = mlflow_servers.call(mlflow_server, "POST", "model-versions/create", fields)["model_version"]
+    opened = store.open(Address("model", "demo", "of-run", str(made["version"])))
+    assert {file.path: b"".join(opened.read(file)) for file in opened.files} == files
+
+
+def _file(path: str, *, folder: bool = False, size: object = 1) -> dict[str, object]:
+    return {"path": path, "is_dir": folder, "file_size": size}
+
+
+@contextlib.contextmanager
+def _listing(files: Callable[[str], object]) -> Iterator[str]:
+    """The URL of a server with one version of a model, whose folders hold what `files` says."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            place = urllib.parse.urlsplit(self.path)
+            folder = urllib.parse.parse_qs(place.query).get("artifact_directory_path", [""])[0]
+            answer: dict[str, Any] = {"model_version": {"name": "iris", "version": "1", "source": "models:/m-1"}}
+            if "directories" in place.path:
+                answer = {"files": files(folder)}
+            body = b"y" * 3 if "get-artifact" in place.path else json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        (lambda _: [_file("../x")], "a file that no folder could hold"),
+        (lambda _: [_file("/etc/passwd")], "a file that no folder could hold"),
+        (lambda _: [_file("a"), _file("a")], "a file that no folder could hold"),
+        (lambda _: [_file("a", folder=True)], "lists 'a' in the folder 'a'"),
+        (lambda folder: [_file(f"{folder}/a" if folder else "a", folder=True)], "more than 10000 files or 1000 folders"),
+        (lambda folder: [_file(f"{number}") for number in range(10_001)], "more than 10000 files"),
+        (lambda _: [_file("a", size="large")], "describes no folder"),
+        (lambda _: [1], "describes no folder"),
+        (lambda _: {"a": 1}, "describes no folder"),
+    ],
+)
+def test_nonsense_in_place_of_files_is_refused(files: Callable[[str], object], problem: str) -> None:
+    with _listing(files) as url, pytest.raises(errors.PermanentError, match=problem):
+        connect(url).open(Address("model", "demo", "iris", "1"))
+
+
+def test_a_file_of_another_size_is_damaged() -> None:
+    with _listing(lambda _: [_file("MLmodel", size=2)]) as url:
+        opened = connect(url).open(Address("model", "demo", "iris", "1"))
+        with pytest.raises(errors.PermanentError, match=r"'MLmodel' of model://demo/iris/1 is damaged .* more than 2 bytes"):
+            b"".join(opened.read(opened.files[0]))

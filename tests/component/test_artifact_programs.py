@@ -315,41 +315,26 @@ def test_a_store_that_comes_back_is_waited_for(work: Path, results: Path, tmp_pa
         process.wait()
 
 
-class _moto:
-    """A server that accepts every account, at a known port."""
+_MOTO = """
+import sys
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
+from moto.server import main
+s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket("artifacts", "us-east-1")
+main(["-p", sys.argv[1]])
+"""
 
-    def __init__(self, port: int, folder: Path) -> None:
-        self._port, self._log = port, folder / "moto"
 
-    def __enter__(self) -> None:
-        environment = {"PATH": os.environ["PATH"]}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-p", str(self._port)], env=environment, stdout=log, stderr=log
-            )
-        import boto3.session
-
-        def created() -> bool:
-            client = boto3.session.Session().client(
-                "s3",
-                endpoint_url=f"http://127.0.0.1:{self._port}",
-                region_name="us-east-1",
-                aws_access_key_id="a",
-                aws_secret_access_key="b",
-            )
-            try:
-                client.create_bucket(Bucket="artifacts")
-            except Exception:
-                return False
-            finally:
-                client.close()
-            return True
-
-        wait_until(created, "moto")
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
+@contextlib.contextmanager
+def _moto(port: int, folder: Path) -> Iterator[None]:
+    """A server that accepts every account, at a known port. It has its bucket before its first answer."""
+    with (folder / "moto").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", _MOTO, str(port)], env={"PATH": os.environ["PATH"]}, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_folder_of_another_machine_is_not_mistaken_for_an_equal_path(tmp_path: Path) -> None:

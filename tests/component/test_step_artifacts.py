@@ -77,9 +77,16 @@ def chosen(store: database.Database, kind: str = "dataset", wanted: artifact_pla
         return stores.ProjectStores(session, Context(project=project), "", artifactstores.facts).writer(kind, wanted).extension_id
 
 
-def found(store: database.Database, address: str, wanted: artifact_planning.Wanted = None, *, opens: bool = True) -> artifact_planning.Held:
+def found(
+    store: database.Database,
+    address: str,
+    wanted: artifact_planning.Wanted = None,
+    *,
+    opens: bool = True,
+    facts: stores.FactsOf = artifactstores.facts,
+) -> artifact_planning.Held:
     with store.read() as session:
-        return stores.ProjectStores(session, Context(project="demo"), "", artifactstores.facts).find(address, wanted, opens=opens)
+        return stores.ProjectStores(session, Context(project="demo"), "", facts).find(address, wanted, opens=opens)
 
 
 def test_a_registered_store_is_preferred_to_the_folder_of_the_server(store: database.Database, tmp_path: Path) -> None:
@@ -137,10 +144,23 @@ def test_an_artifact_is_read_where_its_record_says(api: Registered, tmp_path: Pa
     assert (reference.uri, reference.binding.configuration["MLFLOW_TRACKING_URI"]) == ("models:/wine/3", "http://mlflow")
 
 
+def test_a_store_without_contents_by_path_is_read_by_reference_only(sqlite_store: database.Database) -> None:
+    api = Registered(sqlite_store)
+    add(sqlite_store, "cards", "model-cards", "http://cards")
+    api.register("model://demo/wine/3", metadata={"store": "cards/store"})
+
+    def facts(_: object) -> stores.Facts:
+        return stores.Facts(frozenset({"model"}), frozenset({"commit"}), {})
+
+    with pytest.raises(errors.InvalidError, match="cannot open contents for a step; refer to the artifact by `access: reference`"):
+        found(sqlite_store, "model://demo/wine/3", facts=facts)
+    assert found(sqlite_store, "model://demo/wine/3", opens=False, facts=facts).binding.extension_id == "cards"
+
+
 @pytest.mark.parametrize(
     ("address", "error", "message"),
     [
-        ("model://demo/wine/3", errors.InvalidError, "cannot open contents for a step; refer to the artifact by `access: reference`"),
+        ("image://demo/app/1", errors.InvalidError, "an image is run"),
         ("dataset://demo/link/1", errors.InvalidError, "is external"),
         ("dataset://demo/none/1", errors.NotFoundError, "there is no artifact"),
         ("dataset://other/hidden/1", errors.ForbiddenError, "of its own project only"),
@@ -152,8 +172,6 @@ def test_what_a_step_cannot_read_is_refused(
     sqlite_store: database.Database, address: str, error: type[errors.FusemlError], message: str
 ) -> None:
     api = Registered(sqlite_store)
-    add(sqlite_store, "mlflow", "mlflow-tracking", "http://mlflow")
-    api.register("model://demo/wine/3", format="mlflow", location="models:/wine/3")
     api.register("dataset://demo/link/1", external=True, location="http://elsewhere")
     api.register("dataset://other/hidden/1")
     with pytest.raises(error, match=message) as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import os
 import shutil
@@ -19,6 +20,7 @@ from fuseml.artifactstores import Connection, Source, dvc_files, dvc_remote, git
 from fuseml.artifactstores import dvc as dvc_store
 from fuseml.contents import s3
 from fuseml.domain.artifact import Address
+from fuseml.steps import model_digest
 from tests import agents, commands, mlflow_servers, oci_registries, s3_servers
 from tests.component import githost
 from tests.contract import githosts
@@ -143,10 +145,18 @@ def mlflow(at: Path) -> Iterator[UnderTest]:
         store = artifactstores.connect(Connection("mlflow-tracking", url, {"TOKEN": SECRET}, PROJECT))
 
         def publish(name: str, files: Files) -> Address:
-            logged = mlflow_servers.log(url, {**files, "MLmodel": b"flavors: {python_function: {loader_module: x}}\n"})
-            return store.commit(store.place("model", PROJECT, name), f"models:/{logged}")
+            files = {**files, "MLmodel": b"flavors: {python_function: {loader_module: x}}\n"}
+            address = store.commit(store.place("model", PROJECT, name), f"models:/{mlflow_servers.log(url, files)}")
+            digests = {path: hashlib.sha256(data).digest() for path, data in files.items()}
+            # As FuseML's steps do.
+            store.label(address, "fuseml.digest", model_digest.of_digests(digests))
+            return address
 
-        yield UnderTest(store, "model", publish, unwritten="models:/m-" + "0" * 32)
+        def damage(_: Address) -> None:
+            for path in (at / "artifacts").rglob("data.csv"):
+                flip(path)
+
+        yield UnderTest(store, "model", publish, damage, unwritten="models:/m-" + "0" * 32)
 
 
 def _of_git(at: Path, host: githosts.UnderTest, store: artifactstores.ArtifactStore) -> UnderTest:

@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from fuseml.artifactstores import mlmodel
+from fuseml.artifactstores import mlflow_files, mlmodel, verification
 from fuseml.artifactstores.mlflow_owners import PROJECT, Owners
 from fuseml.artifactstores.port import (
     PAGE,
@@ -23,6 +23,7 @@ from fuseml.artifactstores.port import (
     Changes,
     Description,
     Location,
+    Opened,
     Page,
     Place,
     Undeclared,
@@ -33,11 +34,11 @@ from fuseml.contents import mlflow
 from fuseml.domain import artifact, errors
 from fuseml.domain.artifact import Address
 from fuseml.domain.artifacts import names
+from fuseml.steps import model_digest
 
 _DIGEST = "fuseml.digest"
 _PRODUCER = "fuseml.producer"
 _LARGEST_MLMODEL = 1 << 20
-_LOGGED = re.compile(r"models:/(m-[0-9a-f]{1,64})")
 _NUMBER = re.compile(r"[1-9]\d{0,8}")
 # A version may appear this late behind the newest one.
 _LATE = 10 * 60 * 1000
@@ -48,7 +49,7 @@ class MlflowStore(Undeclared):
 
     resource = "mlflow-tracking"
     kinds = frozenset({"model"})
-    capabilities: frozenset[Capability] = frozenset({"commit", "tag", "untag", "label", "delete", "page", "changes"})
+    capabilities: frozenset[Capability] = frozenset({"open", "commit", "tag", "untag", "label", "delete", "page", "changes"})
 
     def __init__(
         self, tracking: mlflow.Tracking, url: str, environment: Mapping[str, str] | None = None, *, project: str = "mlflow"
@@ -61,7 +62,7 @@ class MlflowStore(Undeclared):
     def describe(self, address: Address) -> Description:
         """See `ArtifactStore.describe`. Metrics and parameters are the present ones of the run and of the logged model."""
         version, run = self._version(address)
-        match = _LOGGED.fullmatch(version.source or "")
+        match = mlflow_files.LOGGED.fullmatch(version.source or "")
         logged = match[1] if match else ""
         info, metrics, params = self._logged(logged)
         file = self._file(version)
@@ -94,6 +95,13 @@ class MlflowStore(Undeclared):
         version, _ = self._version(address)
         return Location(f"models:/{address.name}/{address.version}", self._digest(version), self._file(version).size, self._environment)
 
+    def open(self, address: Address) -> Opened:
+        """See `ArtifactStore.open`. Verified by the digest that FuseML's steps give the version; without one, only sizes are compared."""
+        version, _ = self._version(address)
+        files = mlflow_files.listed(self._tracking, version)
+        whole = verification.Whole(self._digest(version), [file.path for file in files], model_digest.of_digests, str(address))
+        return Opened(address, files, lambda file: self._tracking.blocks(version, file.path), whole)
+
     def place(self, kind: str, project: str, name: str) -> Place:
         """See `ArtifactStore.place`. The URI is that of the tracking server, on which the workload logs a model."""
         check_kind(self, kind)
@@ -104,7 +112,7 @@ class MlflowStore(Undeclared):
 
         A version of the model that MLflow's own client registered for the project is taken as it is.
         """
-        match = _LOGGED.fullmatch(digest)
+        match = mlflow_files.LOGGED.fullmatch(digest)
         if not match:
             raise errors.InvalidError(f"{digest[:100]!r} is not the address of a logged model (models:/m-...)")
         info, _, _ = self._logged(match[1])

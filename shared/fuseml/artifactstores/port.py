@@ -89,7 +89,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of an artifact: its relative path with `/`, its bytes if the store knows them, and its digest as `algorithm:value`."""
+    """One file of an artifact: its relative path with `/`, its bytes if the store knows them, and its digest as `algorithm:value`.
+
+    The digest is empty where the store knows only that of the whole artifact.
+    """
 
     path: str
     size: int | None
@@ -108,14 +111,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Opened:
-    """The files of one version. `fetch` reads a file without verification."""
+    """The files of one version. `fetch` reads a file without verification. `whole` verifies files that have no digests of their own."""
 
     address: Address
     files: Sequence[File]
     fetch: Callable[[File], Iterator[bytes]]
+    whole: verification.Whole | None = None
 
     def read(self, file: File) -> Iterator[bytes]:
-        """The blocks of a file. Raises PermanentError before the last block if they are not the recorded bytes."""
+        """The blocks of a file. Raises PermanentError before the last block if they are not the recorded bytes.
+
+        With `whole`, that is known before the last block of the last file.
+        """
+        if self.whole is not None:
+            return self.whole.verified(self.fetch(file), file.path, file.size)
         return verification.verified(self.fetch(file), file.size, file.digest, f"{file.path!r} of {self.address}")
 
 

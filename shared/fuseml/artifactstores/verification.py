@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from fuseml.domain import errors
 
@@ -26,13 +27,51 @@ def verified(blocks: Iterable[bytes], size: int | None, digest: str, subject: st
         if held:
             yield held
         held = block
-    if size is not None and count != size:
-        found, recorded = f"{'more than ' if count > size else ''}{min(count, size)} bytes", f"{size} bytes"
-    else:
-        found, recorded = f"{algorithm}:{hashed.hexdigest()}", digest
+    _compare(_size(count, size), _size(size, size), subject)
+    _compare(f"{algorithm}:{hashed.hexdigest()}", digest, subject)
+    if held:
+        yield held
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Files with one digest for all of them. `of` computes it from relative path -> SHA-256 (32 bytes); an empty `digest` is unknown."""
+
+    digest: str
+    paths: Sequence[str]
+    of: Callable[[Mapping[str, bytes]], str]
+    subject: str
+    _found: dict[str, bytes] = field(default_factory=dict)
+
+    def verified(self, blocks: Iterable[bytes], path: str, size: int | None) -> Iterator[bytes]:
+        """The blocks of one file, each file once. Raises PermanentError before the last block of a file with another size, and before that of
+        the last file unless all of them have the digest.
+        """
+        hashed, count, held = hashlib.sha256(), 0, b""
+        for block in blocks:
+            count += len(block)
+            if size is not None and count > size:
+                break
+            hashed.update(block)
+            if held:
+                yield held
+            held = block
+        _compare(_size(count, size), _size(size, size), f"{path!r} of {self.subject}")
+        self._found[path] = hashed.digest()
+        if self.digest and len(self._found) == len(self.paths):
+            _compare(self.of(self._found), self.digest, self.subject)
+        if held:
+            yield held
+
+
+def _size(count: int | None, size: int | None) -> str:
+    if count is None or size is None:
+        return ""
+    return f"{'more than ' if count > size else ''}{min(count, size)} bytes"
+
+
+def _compare(found: str, recorded: str, subject: str) -> None:
     if found != recorded:
         raise errors.PermanentError(
             f"{subject} is damaged in the store: it has {found} instead of {recorded}; restore it, or write it again"
         )
-    if held:
-        yield held

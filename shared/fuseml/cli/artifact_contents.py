@@ -43,7 +43,7 @@ def push(
     artifacts, project = client.artifacts, project or _only_project(client)
     sources = folders.sources(path)
     access = artifacts.place(kind, project, name)
-    store = _store(access, project)
+    store = _store(context, access, project)
     with _progress("Storing", sum((path if path.is_file() else path / item.path).stat().st_size for item in sources), 2) as advance:
         place = store.place(kind, project, name)
         digest = store.write(place, [_counted(item, advance) for item in sources])
@@ -80,7 +80,7 @@ def pull(
     found = session.connect(context).artifacts.location(address)
     exact = artifact.Address.parse(found["address"])
     with _progress("Fetching", found["size"] or 0) as advance:
-        opened = folders.download(_store(found, exact.project), exact, to, lambda opened: _observed(opened, advance))
+        opened = folders.download(_store(context, found, exact.project), exact, to, lambda opened: _observed(opened, advance))
     terminal.echo(f"{exact}: {len(opened.files)} file{'s' if len(opened.files) != 1 else ''} in {to}.")
 
 
@@ -106,12 +106,17 @@ def _only_project(client: Client) -> str:
     return names[0]
 
 
-def _store(access: store_shapes.StoreAccess, project: str) -> ArtifactStore:
+def _store(context: typer.Context, access: store_shapes.StoreAccess, project: str) -> ArtifactStore:
     """The store. Raises PermanentError if it is a folder of another machine."""
     from fuseml import artifactstores
     from fuseml.artifactstores import reach
+    from fuseml.contents import trackers
 
-    connection = artifactstores.Connection(access["resource"], access["url"], access["environment"], project)
+    environment, settings = access["environment"], session.settings(context)
+    # The tracking server of `fuseml up` is a part of the configured server, so it takes the user's own token, which no other server gets.
+    if access["resource"] == trackers.RESOURCE and access["url"].startswith(f"{settings.server_url().rstrip('/')}/"):
+        environment = {"MLFLOW_TRACKING_TOKEN": settings.access_token() or "", **environment}
+    connection = artifactstores.Connection(access["resource"], access["url"], environment, project)
     reach.check(connection)
     return artifactstores.connect(connection)
 

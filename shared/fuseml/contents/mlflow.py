@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _TIMEOUT = 5.0
 _PAGE = 100
 _LOGGED = 50
+_BLOCK = 1 << 20
 _ALIAS = "/registered-models/alias"
 # Above the addresses of all valid names; it keeps what the server answers out of records.
 _LONGEST = 500
@@ -86,6 +87,21 @@ class Tracking:
 
     def file(self, version: ModelVersion, path: str, limit: int) -> bytes | None:
         """The first `limit` bytes of a file of a model; None where the server has or serves none. Raises TemporaryError, PermanentError."""
+        with self._file(version, path) as response:
+            # MLflow answers 500 for a file that does not exist in some stores.
+            return response.read(limit) if response.status == 200 else None
+
+    def blocks(self, version: ModelVersion, path: str) -> Iterator[bytes]:
+        """The bytes of a file of a model, in blocks. Raises TemporaryError, PermanentError."""
+        with self._file(version, path) as response:
+            if response.status != 200:
+                raise errors.PermanentError(
+                    f"the tracking server answered {response.status} to the file {path!r} of {version.name} {version.version}"
+                )
+            yield from response.stream(_BLOCK)
+
+    @contextlib.contextmanager
+    def _file(self, version: ModelVersion, path: str) -> Iterator[urllib3.BaseHTTPResponse]:
         import urllib3.exceptions
 
         address = f"{self._url}/model-versions/get-artifact"
@@ -93,17 +109,15 @@ class Tracking:
         try:
             response = self._pool.request("GET", address, fields=fields, headers=self.headers, timeout=_TIMEOUT, preload_content=False)
             with contextlib.closing(response):
-                body = response.read(limit)
+                if response.status in (401, 403):
+                    raise errors.PermanentError(f"the tracking server refused a file of {version.name} with {response.status}")
+                if response.status in (429, 502, 503, 504):
+                    raise errors.TemporaryError(f"the tracking server answered {response.status} to a file of {version.name}")
+                yield response
         except urllib3.exceptions.HTTPError as error:
             raise errors.TemporaryError(
                 f"the tracking server at {urls.shown(self._url)} does not answer ({type(error).__name__})"
             ) from error
-        if response.status in (401, 403):
-            raise errors.PermanentError(f"the tracking server refused a file of {version.name} with {response.status}")
-        if response.status in (429, 502, 503, 504):
-            raise errors.TemporaryError(f"the tracking server answered {response.status} to a file of {version.name}")
-        # MLflow answers 500 for a file that does not exist in some stores.
-        return body if response.status == 200 else None
 
     def origin(self, version: ModelVersion) -> tuple[str | None, dict[str, str]]:
         """The run that produced a version, and the tags of both without MLflow's own. Raises TemporaryError."""

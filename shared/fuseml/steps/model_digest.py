@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 PREFIX = "sha256:"
@@ -18,11 +19,18 @@ _BLOCK = 1 << 20
 
 def of_folder(folder: Path) -> str:
     """The digest of the files below `folder`. Raises OSError, and ValueError for what is neither a folder nor a regular file."""
+    return of_digests({name: _of_file(path) for name, path in _files(folder)})
+
+
+def of_digests(files: Mapping[str, bytes]) -> str:
+    """The digest of a model with these files: relative path -> SHA-256 of the contents (32 bytes)."""
     whole = hashlib.sha256()
-    for name, path in sorted(_files(folder)):
+    for name, content in sorted(files.items()):
+        if name in _WRITTEN_BY_DOWNLOADS:
+            continue
         # Lengths first: two different sets of files never give the same input.
         encoded = name.encode("utf-8", "surrogateescape")
-        whole.update(len(encoded).to_bytes(8, "big") + encoded + _of_file(path))
+        whole.update(len(encoded).to_bytes(8, "big") + encoded + content)
     return PREFIX + whole.hexdigest()
 
 
@@ -43,7 +51,7 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
                 raise ValueError(f"the model has a file that is neither regular nor a folder: {path.relative_to(folder)}")
         found += [(Path(place, name).relative_to(folder).as_posix(), Path(place, name)) for name in names]
-    return [(name, path) for name, path in found if name not in _WRITTEN_BY_DOWNLOADS]
+    return found
 
 
 def _of_file(path: Path) -> bytes:

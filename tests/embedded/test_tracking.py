@@ -73,6 +73,23 @@ WORKFLOW = {
 }
 
 
+# It gets the files of a model without a client of MLflow.
+READER = {
+    "name": "reader",
+    "inputs": [{"name": "model", "type": "model"}],
+    "outputs": [{"name": "text"}],
+    "steps": [
+        {
+            "name": "read",
+            "image": "fuseml.local/shell:1",
+            "inputs": [{"name": "model", "artifact": {"address": "{{ inputs.model }}", "path": "/model"}}],
+            "script": 'grep "^flavors:" "$FUSEML_MODEL/MLmodel" > "$FUSEML_ENV_RESULTS/text"',
+            "outputs": [{"name": "text"}],
+        }
+    ],
+}
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     with servers.running(tmp_path_factory.mktemp("tracking") / "home") as running:
@@ -201,7 +218,7 @@ def test_discovery_registers_it_and_a_step_reaches_it_with_its_own_token_while_i
     assert token.encode() not in journal
 
 
-def test_a_model_whose_files_were_changed_is_not_served(server: servers.Server, tmp_path: pathlib.Path) -> None:
+def test_a_model_whose_files_were_changed_is_neither_served_nor_read(server: servers.Server, tmp_path: pathlib.Path) -> None:
     registration = server.post("/codesets?project=demo&name=diabetes")
     checkout = servers.Checkout(tmp_path / "code", registration["codeset"]["url"], registration["username"], registration["password"])
     shutil.copytree(str(EXAMPLES / "codesets" / "sklearn-diabetes"), checkout.folder, dirs_exist_ok=True)
@@ -220,6 +237,13 @@ def test_a_model_whose_files_were_changed_is_not_served(server: servers.Server, 
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", application["digest"])
     assert wait_until(digest, "the digest of the model to be noted") == application["digest"]
     assert application["environment"] == {}
+    (model,) = server.get("/artifacts?project=demo&kind=model")
+    server.post("/workflows", READER)
+    server.post("/runs", {"workflow": "reader", "project": "demo", "inputs": {"model": model["address"]}})
+    read = server.finished_run("reader-1")
+    assert read["state"] == "succeeded", read["cause"]
+    assert read["outputs"]["text"] == "flavors:"
+
     (manifest,) = (server.home / "mlflow" / "artifacts").rglob("MLmodel")
     manifest.write_text(manifest.read_text() + "# changed\n")
     again = {key: value for key, value in application.items() if key not in servers.OBSERVED}
@@ -231,6 +255,9 @@ def test_a_model_whose_files_were_changed_is_not_served(server: servers.Server, 
     assert "were changed: their digest is sha256:" in server.get(f"/apps/{app}")["failed"]
     refused = server.call("POST", "/applications", {**again, "digest": "sha256:" + "0" * 64})
     assert (refused.status, b"was recorded as model://demo/" in refused.body) == (409, True)
+    server.post("/runs", {"workflow": "reader", "project": "demo", "inputs": {"model": model["address"]}})
+    refused_step = server.finished_run("reader-2")
+    assert (refused_step["state"], f"{model['address']} is damaged in the store" in refused_step["cause"]) == ("failed", True)
 
 
 def test_records_and_applications_follow_the_server_to_another_address(server: servers.Server) -> None:

@@ -104,3 +104,22 @@ class Registered:
     def types(self) -> list[str]:
         """The short types of the published events."""
         return [event.type.removeprefix(events.PREFIX).removesuffix(".v1") for event in self.published]
+
+
+def furnish(api: Registered) -> None:
+    """Models and a dataset with formats, frameworks, metrics, a producer, tags and labels."""
+    for number in range(1, 7):
+        api.register(
+            f"model://demo/wine/{number}",
+            format="mlflow" if number % 2 else "onnx",
+            framework={"name": "scikit-learn", "version": f"1.{number}.0" + ("-rc1" if number == 6 else "")},
+            metrics={"rmse": number / 10, "r2": 1 - number / 10},
+            run="train-1" if number == 2 else None,
+            step="fit" if number == 2 else None,
+        )
+    api.register("dataset://demo/wine/1", type="text/csv")
+    api.register("model://other/wine/1", framework={"name": "torch"}, metrics={"rmse": 0.1})
+    api.call("PUT", path("model://demo/wine/3", "tags", "best"))
+    for label in ("reviewed", "eu"):
+        api.call("PUT", path("model://demo/wine/3", "labels", label))
+    api.call("PUT", path("model://demo/wine/4", "labels", "reviewed"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fuseml.domain.artifacts import conditions
 from fuseml.domain.registry import constraint
 from fuseml.store import database
-from tests.component.registered import NOON, Registered, path
+from tests.component.registered import NOON, Registered, furnish
 
 
 @pytest.fixture
@@ -23,24 +23,6 @@ def api(store: database.Database) -> Registered:
 def small(sqlite_store: database.Database) -> Registered:
     """For rules that do not depend on the database."""
     return Registered(sqlite_store)
-
-
-def furnish(api: Registered) -> None:
-    for number in range(1, 7):
-        api.register(
-            f"model://demo/wine/{number}",
-            format="mlflow" if number % 2 else "onnx",
-            framework={"name": "scikit-learn", "version": f"1.{number}.0" + ("-rc1" if number == 6 else "")},
-            metrics={"rmse": number / 10, "r2": 1 - number / 10},
-            run="train-1" if number == 2 else None,
-            step="fit" if number == 2 else None,
-        )
-    api.register("dataset://demo/wine/1", type="text/csv")
-    api.register("model://other/wine/1", framework={"name": "torch"}, metrics={"rmse": 0.1})
-    api.call("PUT", path("model://demo/wine/3", "tags", "best"))
-    for label in ("reviewed", "eu"):
-        api.call("PUT", path("model://demo/wine/3", "labels", label))
-    api.call("PUT", path("model://demo/wine/4", "labels", "reviewed"))
 
 
 @pytest.mark.parametrize("limit", ["1", "2", "100"])

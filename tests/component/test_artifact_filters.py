@@ -17,8 +17,7 @@ from fuseml.domain.workflows import lint, loading
 from fuseml.store import artifact_search, artifacts, database, paging
 from fuseml.store.tables import decision_rows
 from tests.component import triggering
-from tests.component.registered import Registered
-from tests.component.test_artifacts import furnish
+from tests.component.registered import Registered, furnish
 
 MODEL = "model://p/wine/1"
 GOOD: dict[str, Any] = {"framework": {"name": "scikit-learn", "version": "1.5.0"}, "format": "mlflow", "metrics": {"rmse": 0.5, "r2": 0.9}}

@@ -8,8 +8,7 @@ import pytest
 import sqlalchemy
 
 from fuseml.store import database
-from tests.component.registered import Registered
-from tests.component.test_artifacts import furnish
+from tests.component.registered import Registered, furnish
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Literal
 
 import sqlmodel
 
-from functions.extensions import own_tokens, sealing
+from functions.extensions import sealing
 from functions.extensions.deps import Deps
 from functions.extensions.impact import assess, refuse_breaking
 from fuseml.domain import errors, events
@@ -18,6 +18,7 @@ from fuseml.domain.registry.selector import Selector
 from fuseml.domain.workflows import impact
 from fuseml.runtime import clock, cloudevents, http
 from fuseml.store import extensions, paging, webhooks
+from fuseml.usecases import own_tokens
 
 _new_id = registry.id_source(random.SystemRandom())
 Change = Callable[[extension.Extension], extension.Extension]

@@ -147,7 +147,7 @@ def _get(session: sqlmodel.Session, name: str, project: str | None, version: str
     wanted = reference.Reference(name, version or "")
     if version is not None:
         reference.parse(str(wanted))
-    if project is None and name not in builtin.by_name():
+    if project is None and not builtin.is_reserved(name):
         owners = runnables.projects(session, name)
         if len(owners) > 1:
             listed = ", ".join(owners[:_SHOWN])

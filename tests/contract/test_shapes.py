@@ -13,7 +13,7 @@ import typer
 from functions.artifacts import wire as artifacts_wire
 from functions.runs import routes as runs_routes
 from fuseml.cli import main
-from fuseml.client import event_shapes, lineage_shapes, registry_shapes, runnable_shapes, shapes, store_shapes
+from fuseml.client import event_shapes, lineage_shapes, pipeline_shapes, registry_shapes, runnable_shapes, shapes, store_shapes
 from infra import schema
 
 RESPONSES: Mapping[str, Any] = {
@@ -49,6 +49,11 @@ RESPONSES: Mapping[str, Any] = {
     "GET /runnables/{id}": runnable_shapes.Runnable,
     "GET /runnables/{id}/versions": list[runnable_shapes.Runnable],
     "GET /runnables/{id}/matches": list[runnable_shapes.Match],
+    "POST /pipelines": pipeline_shapes.Pipeline,
+    "POST /pipelines/compose": pipeline_shapes.Composition,
+    "GET /catalogs": list[pipeline_shapes.Catalog],
+    "POST /catalogs": pipeline_shapes.CatalogContents,
+    "GET /catalogs/{name}": pipeline_shapes.CatalogContents,
     "GET /artifacts": list[shapes.Artifact],
     "POST /artifacts": shapes.Artifact,
     "GET /artifacts/{kind}/{project}/{name}": shapes.Artifact,
@@ -243,6 +248,7 @@ def test_shapes_of_requests_are_equal_to_the_bodies_of_the_api(api: Mapping[str,
         (registry_shapes.Consumer, resolve["properties"]["context"]),
         (shapes.ApplicationSpec, body(api, "post", "/applications")),
         (shapes.Descriptor, body(api, "post", "/artifacts")),
+        (pipeline_shapes.CompositionRequest, body(api, "post", "/pipelines/compose")),
         (list[registry_shapes.Proposal], proposals),
     ]
     assert [line for shape, part in compared for line in differences(api, shape, part, str(shape))] == []

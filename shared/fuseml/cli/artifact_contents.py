@@ -40,7 +40,7 @@ def push(
     from fuseml.artifactstores import About, folders
 
     client = session.connect(context)
-    artifacts, project = client.artifacts, project or _only_project(client)
+    artifacts, project = client.artifacts, project or only_project(client)
     sources = folders.sources(path)
     access = artifacts.place(kind, project, name)
     store = _store(context, access, project)
@@ -96,7 +96,7 @@ def open_(
         typer.launch(page["url"])
 
 
-def _only_project(client: Client) -> str:
+def only_project(client: Client) -> str:
     """The project, where there is one. Raises InvalidError where there are several or none."""
     names = [project["name"] for project in client.projects.list()]
     if len(names) != 1:

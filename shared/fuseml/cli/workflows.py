@@ -65,6 +65,7 @@ _COLUMNS = (
 _ASSIGNMENTS = (
     output.column("Workflow"),
     output.Column("Codesets", _codesets),
+    output.column("Patterns"),
     output.Column("Status", _availability, states=True),
 )
 _INPUTS = (output.column("Name"), output.column("Type"), output.column("Default", cut=True), output.column("Description", cut=True))

@@ -10,6 +10,7 @@ from fuseml.client import (
     codesets,
     events,
     extensions,
+    pipelines,
     predictions,
     projects,
     resolve,
@@ -33,6 +34,8 @@ class Client:
         self.codesets = codesets.Codesets(self._transport)
         self.workflows = workflows.Workflows(self._transport)
         self.runnables = runnables.Runnables(self._transport)
+        self.pipelines = pipelines.Pipelines(self._transport)
+        self.catalogs = pipelines.Catalogs(self._transport)
         self.runs = runs.Runs(self._transport)
         self.applications = applications.Applications(self._transport)
         self.artifacts = artifacts.Artifacts(self._transport)

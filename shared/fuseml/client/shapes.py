@@ -102,6 +102,7 @@ class Workflow(TypedDict, total=False):
     deploy: dict[str, object] | None
     concurrency: dict[str, object] | None
     timeout: int | str | None
+    template: str
     created: Required[str]
     revision: Required[int]
 

@@ -43,6 +43,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("resolver", ("/resolve",)),
     Function("codesets", ("/projects", "/codesets")),
     Function("runnables", ("/runnables",)),
+    Function("pipelines", ("/pipelines", "/catalogs")),
     Function("workflows", ("/workflows",)),
     Function("runs", ("/runs", "/workflows/runs")),
     Function("applications", ("/applications",)),

@@ -35,7 +35,7 @@ def register(
     Raises NotFoundError for an unknown project, ConflictError for other content under a version, or for the name of a built-in runnable.
     """
     codesets.project(session, project)
-    if runnable.name in builtin.by_name():
+    if builtin.is_reserved(runnable.name):
         raise errors.ConflictError(f"{runnable.name!r} is a built-in runnable, which every project has; choose another name")
     address = artifact.check_new(artifact.Address("runnable", project, runnable.name, runnable.version))
     stored = runnables.find(session, str(address))

@@ -1,4 +1,8 @@
-"""The built-in steps as runnables. They belong to every project, and their version is that of FuseML."""
+"""The built-in steps as runnables. They belong to every project, and their version is that of FuseML.
+
+Some have a second name, that of the tool that they work with. A project may register a runnable of its own under a second name, and then it
+has that one.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +90,7 @@ _DOCUMENTS: Sequence[Mapping[str, Any]] = (
             _OPTIONAL_CODESET,
             _MODEL,
             _optional("app-name", "the name of the application; by default PROJECT-CODESET-WORKFLOW"),
-            _optional("runtime", "the environment of the model: the output `image` of a builder"),
+            _optional("runtime", "the environment of the model: the output `image` of a builder", takes=["image"]),
             _optional("public", "whether every caller gets predictions", type="boolean"),
             _optional("follow", "whether the application follows the model's address to later versions", type="boolean"),
             _rows("batch-size", "rows of concurrent requests that are predicted together"),
@@ -173,11 +177,32 @@ _DOCUMENTS: Sequence[Mapping[str, Any]] = (
     },
 )
 
+_TOOLS: Mapping[str, tuple[str, str]] = {
+    "mlflow-builder": ("builder", "Builds the environment of an MLflow project, and registers its trainer and predictor if asked."),
+    "mlflow-trainer": (
+        "trainer",
+        "Trains with MLflow in the environment that the builder has built, and outputs the model that was logged.",
+    ),
+    "kserve-predictor": (
+        "predictor",
+        "Serves a model by KServe's Open Inference Protocol (V2), as an application of the serving that the registry has for "
+        "prediction-serving, and waits until it is ready.",
+    ),
+}
+"""Second name -> the step, and its description."""
+
 
 @functools.cache
 def by_name() -> Mapping[str, Runnable]:
     """The built-in runnables by name."""
-    return {str(item["name"]): Runnable.model_validate({"version": fuseml.__version__, **item}) for item in _DOCUMENTS}
+    steps = {str(item["name"]): item for item in _DOCUMENTS}
+    tools = ({**steps[step], "name": name, "description": description} for name, (step, description) in _TOOLS.items())
+    return {str(item["name"]): Runnable.model_validate({"version": fuseml.__version__, **item}) for item in (*_DOCUMENTS, *tools)}
+
+
+def is_reserved(name: str) -> bool:
+    """Whether no project may register a runnable of the name."""
+    return name in by_name() and name not in _TOOLS
 
 
 def address(runnable: Runnable) -> str:

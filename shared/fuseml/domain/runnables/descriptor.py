@@ -111,6 +111,11 @@ class Input(document.Model):
     maximum: Bound | None = None
     passed: Annotated[Literal["env", "argument", "file"], pydantic.Field(alias="pass")] = "env"
     watch: Watch = Watch()
+    takes: Annotated[
+        list[Word],
+        OneOrMore,
+        pydantic.Field(max_length=20, description="Names of outputs that it takes in a composed pipeline, beside its own name: image."),
+    ] = []
 
     @property
     def is_artifact(self) -> bool:

@@ -324,6 +324,9 @@ class Workflow(document.Model):
             description="For the run: 30m, 6h, or seconds. Approvals divide a run into parts; the timeout applies to each part."
         ),
     ] = None
+    template: Annotated[
+        document.Text, pydantic.Field(max_length=400, description="The template that it was made from: CATALOG/NAME@COMMIT.")
+    ] = ""
     created: ReadOnly = None
     revision: ReadOnly = None
 

@@ -1,0 +1,1 @@
+"""Pipelines: workflows that are made of runnables, by composition or from templates."""

@@ -58,24 +58,39 @@ def on_codeset_pushed(deps: Deps, session: sqlmodel.Session, event: events.Event
 
 
 def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """An assignment starts the first run, on the newest commit of the default branch; without a commit, the first push starts it."""
+    """An assignment starts a first run on each of its codesets, on the newest commit of the default branch; without a commit, the first push
+    starts it. A pattern of all projects starts none: it would run in each of them.
+    """
     assigned = events.WorkflowAssigned.model_validate(event.data)
     assignment = workflows.find_assignment(session, assigned.assignment)
     kind, _, rest = assigned.pattern.partition("://")
     project, _, name = rest.partition("/")
     if assignment is None:
         return _decline(session, event, "the assignment was removed", workflow=assigned.workflow)
-    if kind != "code" or "*" in rest:
+    if kind != "code" or "*" in project:
         return _decline(session, event, f"it starts with the next artifact that matches {assigned.pattern}", workflow=assigned.workflow)
+    if "*" not in name:
+        return _first_run(deps, session, event, assignment, (project, name))
+    names = codesets.matching(session, project, assigned.pattern)
+    if not names:
+        return _decline(session, event, f"there is no codeset that matches {assigned.pattern} yet", workflow=assigned.workflow)
+    return [payload for found in names for payload in _first_run(deps, session, event, assignment, (project, found))]
+
+
+def _first_run(
+    deps: Deps, session: sqlmodel.Session, event: events.Event, assignment: workflows.Assignment, codeset: tuple[str, str]
+) -> Sequence[events.Payload]:
+    """The run of a new assignment on the codeset, a project and a name."""
+    project, name = codeset
     commit = _newest(session, project, name)
     if commit is None:
-        reason = f"nothing was pushed to the default branch of {rest} yet; the first push starts it"
-        return _decline(session, event, reason, workflow=assigned.workflow)
+        reason = f"nothing was pushed to the default branch of {project}/{name} yet; the first push starts it"
+        return _decline(session, event, reason, workflow=assignment.workflow)
     revision, document = _current(session, assignment.workflow)
     ref = codesets.default_ref(session, project, name)
     matches, reason = triggers.matches_push(document.on, ref, None)
     if not matches:
-        return _decline(session, event, reason, workflow=assigned.workflow)
+        return _decline(session, event, reason, workflow=assignment.workflow)
     deployed = _deployed(session, event, document, (project, name, ref))
     if deployed is None:
         return []
@@ -85,7 +100,7 @@ def on_workflow_assigned(deps: Deps, session: sqlmodel.Session, event: events.Ev
     cause = creation.Cause(
         event=event,
         meaning=identity.of_push(assignment.id, push),
-        reason=_noted(f"it was assigned to {assigned.pattern}", deployed),
+        reason=_noted(f"it was assigned to {assignment.pattern}", deployed),
         trigger={"assignment": assignment.id, "push": push or None},
     )
     return _create(deps, session, spec, cause)

@@ -123,6 +123,9 @@ def test_a_run_is_recorded_with_its_reason_and_again_for_a_second_event(store: d
     [
         ("code://demo/x", "nothing was pushed to the default branch of demo/x yet; the first push starts it"),
         ("model://*", "it starts with the next artifact that matches model://*"),
+        ("code://*", "it starts with the next artifact that matches code://*"),
+        ("code://demo/*", "nothing was pushed to the default branch of demo/x yet; the first push starts it"),
+        ("code://other/*", "there is no codeset that matches code://other/* yet"),
     ],
 )
 def test_an_assignment_that_starts_nothing_yet_records_which_event_will(

@@ -262,6 +262,39 @@ def test_an_assignment_and_the_push_under_way_start_one_run(tmp_path: Path) -> N
     assert list(world.states()) == ["train-1"]
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_an_assignment_to_all_codesets_of_a_project_starts_one_run_on_each_with_a_commit(tmp_path: Path, repeated: bool) -> None:
+    world = triggering.World(tmp_path)
+    world.workflow(WORKFLOW)
+    for name in ("other", "empty"):
+        world.codeset(name)
+    world.push(A, push="push-1")
+    world.push(B, push="push-2", codeset="other")
+    world.assign("train", "code://p/*")
+    world.events *= 2 if repeated else 1
+    world.settle()
+    assert {(world.run(name)["codeset"], world.run(name)["commit"]) for name in world.states()} == {("code", A), ("other", B)}
+    assert len(world.states()) == 2
+    # A codeset that comes later starts with its first push.
+    world.codeset("later")
+    world.push(A, codeset="later")
+    world.settle()
+    assert len(world.states()) == 3
+
+
+def test_an_assignment_to_the_codesets_of_all_projects_starts_with_the_next_push(tmp_path: Path) -> None:
+    world = triggering.World(tmp_path)
+    world.workflow(WORKFLOW)
+    world.push(A, push="push-1")
+    world.settle()
+    world.assign("train", "code://*")
+    world.settle()
+    assert list(world.states()) == []
+    world.push(B, push="push-2")
+    world.settle()
+    assert len(world.states()) == 1
+
+
 # Deliveries as real hosts send them
 
 

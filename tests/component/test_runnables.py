@@ -116,6 +116,13 @@ def test_a_runnable_needs_a_project_that_exists_and_a_name_that_is_not_built_in(
     assert "built-in" in small.register("trainer", status=409)["message"]
 
 
+def test_a_project_may_have_a_runnable_of_its_own_under_the_name_of_a_tool(small: Runnables) -> None:
+    assert small.call("GET", "/runnables/mlflow-trainer")["built_in"]
+    own = small.register("mlflow-trainer")["address"]
+    assert small.call("GET", "/runnables/mlflow-trainer?project=demo")["address"] == own
+    assert small.call("GET", "/runnables/mlflow-trainer?project=other")["built_in"]
+
+
 def test_an_address_never_gets_other_content_after_a_deletion(api: Runnables) -> None:
     first = api.register("fit")
     api.call("DELETE", "/runnables/fit?project=demo&version=1.0.0", status=204)
@@ -197,7 +204,7 @@ def test_built_in_runnables_belong_to_every_project(api: Runnables) -> None:
     api.register("fit")
     assert api.listed() == [ADDRESS, *builtin.by_name()]
     assert api.listed(limit="1") == api.listed(limit="3") == api.listed()
-    assert api.listed(kind="^predictor$") == ["predictor"]
+    assert api.listed(kind="^predictor$") == ["predictor", "kserve-predictor"]
     shown = api.call("GET", "/runnables/predictor?project=demo")
     assert (shown["built_in"], shown["version"], shown["address"]) == (
         True,
@@ -246,7 +253,7 @@ def test_the_runnables_that_consume_an_artifact_are_found_with_the_inputs(models
     found = models.call("GET", "/runnables?consumes=model://demo/wine/1")
     assert {item["name"]: item["fits"] for item in found} == {
         "check": ["old"],
-        **{name: ["model"] for name in ("predictor", "scorer", "evaluator")},
+        **{name: ["model"] for name in ("predictor", "kserve-predictor", "scorer", "evaluator")},
     }
     assert models.listed(consumes="dataset://demo/rows/1") == ["runnable://demo/load/1.0.0"]
     models.call("GET", "/runnables?consumes=model://demo/wine/9", status=404)

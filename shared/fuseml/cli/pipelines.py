@@ -14,14 +14,15 @@ from fuseml.domain import errors
 if TYPE_CHECKING:
     from fuseml.client import pipeline_shapes
 
-app = typer.Typer(help="Pipelines: workflows made of runnables, composed or from templates.", **options.GROUP)
+app = typer.Typer(help="Pipelines: workflows made of runnables or templates.", **options.GROUP)
 
 
 @app.command(
     epilog=options.examples(
-        "fuseml pipeline compose train mlflow-builder mlflow-trainer kserve-predictor --to train.yaml",
-        "fuseml pipeline compose score builder trainer scorer --input scorer.data=rows.csv --input scorer.output=scored.csv",
-        "fuseml pipeline compose both b=builder first=trainer second=trainer predictor --connect predictor.model=second.model",
+        "fuseml pipeline compose train mlflow-builder mlflow-trainer --to train.yaml",
+        "fuseml pipeline compose tune builder trainer --input trainer.parameters",
+        "fuseml pipeline compose two builder a=trainer b=trainer predictor \\",
+        "    --connect predictor.model=b.model",
     )
 )
 def compose(
@@ -29,7 +30,7 @@ def compose(
     name: Annotated[str, typer.Argument(help="The name of the workflow.", metavar="NAME", show_default=False)],
     runnables: Annotated[
         list[str],
-        typer.Argument(help="NAME, NAME@^1.2 or STEP=NAME, in the order of the steps.", metavar="RUNNABLE...", show_default=False),
+        typer.Argument(help="NAME, NAME@^1.2 or STEP=NAME, in the order of the steps.", metavar="RUNNABLE", show_default=False),
     ],
     connect: Annotated[
         list[str] | None,
@@ -84,9 +85,9 @@ def _write(file: str, document: object, format: output.Format) -> None:
 
 @app.command(
     epilog=options.examples(
-        "fuseml pipeline add mlflow-train --name training-pipeline --input mlflow_code='code://*' -p demo",
-        "fuseml pipeline add mlflow-serve --name serving-pipeline --input model='model://*' -p demo",
-        "fuseml pipeline add team/nightly --name nightly --input data=dataset://demo/patients@latest -p demo",
+        "fuseml pipeline add mlflow-train -n train -i mlflow_code='code://*' -p demo",
+        "fuseml pipeline add mlflow-serve -n serve -i model='model://*' -p demo",
+        "fuseml pipeline add team/nightly -n nightly -i rows=500",
     )
 )
 def add(

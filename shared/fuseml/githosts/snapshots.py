@@ -95,7 +95,8 @@ def _fetch(repository: Repo, url: str, account: Account, branch: str, limits: Li
     from dulwich import errors as git_errors
     from dulwich.client import HTTPUnauthorized
 
-    shown, chosen = urls.shown(url), list[ObjectID]()
+    shown = urls.shown(url)
+    chosen: list[ObjectID] = []
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as pack:
         try:
             with _client(url, account, limits) as git:
@@ -177,7 +178,10 @@ def _client(url: str, account: Account, limits: Limits) -> Iterator[Urllib3HttpG
         bounded: Any = _Bounded(pool, time.monotonic() + _SECONDS, limits.pack + _ADVERTISEMENT)
         # Any user name goes with a token.
         username = (account.username or "token") if account.password else None
-        yield client.Urllib3HttpGitClient(f"{url.rstrip('/')}/", pool_manager=bounded, username=username, password=account.password)
+        try:
+            yield client.Urllib3HttpGitClient(f"{url.rstrip('/')}/", pool_manager=bounded, username=username, password=account.password)
+        finally:
+            bounded.close()
 
 
 class _Bounded:
@@ -185,6 +189,7 @@ class _Bounded:
 
     def __init__(self, pool: Any, deadline: float, left: int) -> None:
         self._pool, self._deadline, self._left = pool, deadline, left
+        self._responses: list[Any] = []
         self.headers: dict[str, str] = {"User-Agent": "git/fuseml"}
 
     def request(self, method: str, url: str, **options: Any) -> Any:
@@ -201,7 +206,13 @@ class _Bounded:
             return data
 
         response.read = bounded
+        self._responses.append(response)
         return response
+
+    def close(self) -> None:
+        """Close the responses: the client leaves those of errors open."""
+        for response in self._responses:
+            response.close()
 
 
 def _reason(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import sqlalchemy
 from sqlmodel import Session, col, select
 
-from fuseml.domain import errors
+from fuseml.domain import artifact, errors
 from fuseml.store import paging
 from fuseml.store.tables.codeset_rows import Codeset, CodesetMove, CodesetRef, Project
 
@@ -150,6 +150,12 @@ def last_push(session: Session, project: str, name: str, ref: str) -> str:
     """The identity of the push that moved `ref` to its present commit; empty where it is not known."""
     row = session.get(CodesetRef, (project, name, ref))
     return row.push if row else ""
+
+
+def matching(session: Session, project: str, pattern: str) -> list[str]:
+    """The names of the project's codesets that match the pattern, in order."""
+    names = session.exec(select(Codeset.name).where(Codeset.project == project).order_by(col(Codeset.name))).all()
+    return [name for name in names if artifact.matches(pattern, "code", project, name)]
 
 
 def all_codesets(session: Session) -> Sequence[Codeset]:

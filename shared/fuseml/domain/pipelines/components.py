@@ -20,7 +20,7 @@ _LONGEST = 63
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A runnable that a pipeline is to have, and the name that its step is given; empty for a name of its kind."""
+    """A runnable that a pipeline is to have, and the name that its step is given; empty for one of its own."""
 
     reference: reference.Reference
     step: str = ""
@@ -75,7 +75,8 @@ def wanted(texts: Sequence[str]) -> list[Wanted]:
 
 
 def named(found: Sequence[tuple[Wanted, Registered]]) -> list[Component]:
-    """The components, each under its given name, else under that of its kind, else of its runnable; repeated names are numbered.
+    """The components, each under its given name, else under its kind if the name of its runnable ends with it (`mlflow-trainer`: `trainer`), else
+    under the name of its runnable; repeated names are numbered.
 
     Raises InvalidError for a given name that is repeated.
     """
@@ -88,8 +89,8 @@ def named(found: Sequence[tuple[Wanted, Registered]]) -> list[Component]:
     components: list[Component] = []
     for item, registered in found:
         runnable = registered.runnable
-        by_kind = runnable.kind if runnable.kind != "custom" and kinds[runnable.kind] == 1 else _slug(runnable.name)
-        name = item.step or _free(by_kind, taken)
+        is_kind = kinds[runnable.kind] == 1 and f"-{runnable.name}".endswith(f"-{runnable.kind}")
+        name = item.step or _free(runnable.kind if is_kind else _slug(runnable.name), taken)
         taken.add(name)
         components.append(Component(name, str(item.reference), registered))
     return components

@@ -140,6 +140,7 @@ class Furnished:
             "applications": ["served"],
             "projects": ["demo", "empty"],
             "runnables": ["tool"],
+            "catalogs": ["fuseml"],
         }
 
     def existing(self, path: str, name: str) -> list[Any]:

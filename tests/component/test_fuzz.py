@@ -36,8 +36,8 @@ api = schemathesis.openapi.from_path(pathlib.Path(__file__).parents[2] / "docs/o
 FUZZ = settings(
     settings.get_profile("deep") if DEEP else settings(max_examples=20, derandomize=True), suppress_health_check=list(HealthCheck)
 )
-# The only operation that needs a server beside FuseML, which is not there.
-NEEDS_A_TRACKER = "/extensions/{id}/webhook"
+# The operations that need a server beside FuseML, which is not there: a tracker, a git repository.
+NEED_A_SERVER = ("POST /extensions/{id}/webhook", "POST /catalogs")
 PROMISES = [
     checks.status_code_conformance,
     checks.content_type_conformance,
@@ -77,6 +77,9 @@ VALID: dict[str, Any] = {
     "GET /runnables/{id}/matches": {"project": "demo", "offer": "model://demo/m/1"},
     "DELETE /runnables/{id}": {"project": "demo", "version": "1.0.0"},
     "POST /runnables": {**furnished.RUNNABLE, "version": "1.1.0"},
+    "POST /pipelines": {"template": "mlflow-serve", "name": "new", "project": "demo", "inputs": {"model": "model://*"}},
+    "POST /pipelines/compose": {"name": "new", "runnables": ["builder", "trainer", "predictor"]},
+    "POST /catalogs": {"name": "new", "url": furnished.ENDPOINT},
     "POST /workflows/assignments": {"name": "hello", "pattern": "model://*"},
     "DELETE /workflows/assignments/{name}": {"codesetProject": "demo", "codesetName": "code"},
     "POST /runs": {"workflow": "hello", "project": "demo", "codeset": "code", "commit": furnished.COMMIT},
@@ -150,6 +153,8 @@ def _address(case: schemathesis.Case[Any]) -> None:
             _make_nearly_valid(case, valid)
     if path == "/extensions/discover" and isinstance(case.body, dict) and isinstance(urls := case.body.get("urls"), list):
         case.body["urls"] = [furnished.ENDPOINT if isinstance(url, str) and "://" in url else url for url in urls]
+    if path == "/catalogs" and isinstance(case.body, dict) and "//" in str(case.body.get("url")):
+        case.body["url"] = furnished.ENDPOINT
 
 
 def _delivery(case: schemathesis.Case[Any]) -> dict[str, Any]:
@@ -177,7 +182,7 @@ def _check(case: schemathesis.Case[Any]) -> None:
     assert furnished.CANARY not in response.text
     assert furnished.CANARY not in str(response.headers)
     case.validate_response(response, checks=PROMISES)
-    assert response.status_code < 500 or (response.status_code, case.operation.path) == (503, NEEDS_A_TRACKER), response.text
+    assert response.status_code < 500 or (response.status_code == 503 and case.operation.label in NEED_A_SERVER), response.text
     documented = case.operation.definition.raw["responses"]
     if case.method.lower() == case.operation.method.lower():
         # `default` documents the shape of any error; a client needs to know which ones to expect.
@@ -202,7 +207,10 @@ def test_every_operation_succeeds() -> None:
                     case.media_type = "application/json" if body == "body" else None
                     setattr(case, body, dict(VALID.get(label, {})))
                     _check(case)
-    assert {f"{method.upper()} {path}" for path, methods in api.raw_schema["paths"].items() for method in methods} - succeeded == set()
+    # A catalogue is stored once its repository was read; tests/component/test_catalogs.py has one.
+    assert {f"{method.upper()} {path}" for path, methods in api.raw_schema["paths"].items() for method in methods} - succeeded == {
+        "POST /catalogs"
+    }
 
 
 consumers = schemathesis.openapi.from_dict(_described_events(), config=SchemathesisConfig.from_dict(CONFIG))

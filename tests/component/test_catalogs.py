@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -193,6 +194,24 @@ def test_an_answer_without_end_is_cut_off() -> None:
 
     with canned_api.running(endless) as url, pytest.raises(errors.TemporaryError, match="cannot be read"):
         snapshots.read(f"{url}/x.git", ACCOUNT, lambda path: True, limits=limits.Limits(pack=1 << 20))
+
+
+@pytest.mark.parametrize("pause", [0.05, 30])
+def test_a_slow_answer_is_cut_off(pause: float) -> None:
+    ended = threading.Event()
+
+    def slow(environ: dict[str, Any], start: Callable[..., object]) -> Iterable[bytes]:
+        start("200 OK", [("Content-Type", "application/x-git-upload-pack-advertisement")])
+        yield b"001e# service=git-upload-pack\n0000ffff"
+        while not ended.wait(pause):
+            yield b"x"
+
+    with canned_api.running(slow) as url:
+        try:
+            with pytest.raises(errors.TemporaryError, match="cannot be read"):
+                snapshots.read(f"{url}/x.git", ACCOUNT, lambda path: True, seconds=0.5)
+        finally:
+            ended.set()
 
 
 def test_a_redirect_is_not_followed_so_no_other_host_gets_the_account() -> None:

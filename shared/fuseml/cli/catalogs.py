@@ -84,5 +84,5 @@ def show(
         output.dump(format, contents)
         return
     place = f" of {contents['url']} at commit {contents['version'][:12]}" if contents["url"] else f" of FuseML {contents['version']}"
-    terminal.echo(f"Templates{place}:", err=True)
+    terminal.echo(f"Templates{place}:")
     output.table(contents["templates"], _TEMPLATES)

@@ -7,6 +7,7 @@ are not followed, so credentials reach no other host. Links, submodules and cont
 from __future__ import annotations
 
 import contextlib
+import functools
 import stat
 import tempfile
 import time
@@ -33,6 +34,7 @@ _CONNECT_SECONDS = 5.0
 _ADVERTISEMENT = 4 * MIB
 _HEADS = b"refs/heads/"
 _IN_MEMORY = MIB
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,15 @@ class Snapshot:
     files: Mapping[str, bytes]
 
 
-def read(url: str, account: Account, wanted: Callable[[str], bool], branch: str = "", limits: Limits = LIMITS) -> Snapshot:
+def read(
+    url: str,
+    account: Account,
+    wanted: Callable[[str], bool],
+    branch: str = "",
+    *,
+    limits: Limits = LIMITS,
+    seconds: float = _SECONDS,
+) -> Snapshot:
     """The newest commit of the branch, of the default one without a name, with the regular files whose paths are wanted.
 
     Raises InvalidError for an address that is not of HTTP(S), TemporaryError while the repository cannot be read, NotFoundError for a branch
@@ -65,7 +75,7 @@ def read(url: str, account: Account, wanted: Callable[[str], bool], branch: str 
     if not url.startswith(("http://", "https://")) or "@" in url or any(character.isspace() for character in url):
         raise errors.InvalidError("the address of a repository begins with http:// or https://, and holds neither an account nor a space")
     with tempfile.TemporaryDirectory(prefix="fuseml-snapshot-") as scratch, Repo.init_bare(scratch) as repository:
-        commit = _fetch(repository, url, account, branch, limits)
+        commit = _fetch(repository, url, account, branch, limits, seconds)
         found = history.commit_of(repository, commit)
         if found is None:
             raise errors.TemporaryError(f"{urls.shown(url)} did not send the commit {commit}")
@@ -90,8 +100,9 @@ def _files(repository: Repo, tree: ObjectID, wanted: Callable[[str], bool], limi
         raise errors.InvalidError(f"the files of the commit are incomplete or unreadable: {error}") from error
 
 
-def _fetch(repository: Repo, url: str, account: Account, branch: str, limits: Limits) -> str:
+def _fetch(repository: Repo, url: str, account: Account, branch: str, limits: Limits, seconds: float) -> str:
     """Fetch the newest commit into the repository; its id."""
+    import urllib3.exceptions
     from dulwich import errors as git_errors
     from dulwich.client import HTTPUnauthorized
 
@@ -99,7 +110,7 @@ def _fetch(repository: Repo, url: str, account: Account, branch: str, limits: Li
     chosen: list[ObjectID] = []
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as pack:
         try:
-            with _client(url, account, limits) as git:
+            with _client(url, account, limits, seconds) as git:
 
                 def determine_wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
                     if git.dumb:
@@ -115,7 +126,15 @@ def _fetch(repository: Repo, url: str, account: Account, branch: str, limits: Li
             ) from None
         except git_errors.NotGitRepository:
             raise errors.TemporaryError(f"there is no git repository at {shown}, or not for everyone") from None
-        except (git_errors.GitProtocolError, git_errors.HangupException, OSError, ValueError, AssertionError, KeyError) as error:
+        except (
+            git_errors.GitProtocolError,
+            git_errors.HangupException,
+            urllib3.exceptions.HTTPError,
+            OSError,
+            ValueError,
+            AssertionError,
+            KeyError,
+        ) as error:
             raise errors.TemporaryError(f"{shown} cannot be read: {_reason(error)}") from error
         pack.seek(0)
         _store(repository, pack, limits, shown)
@@ -168,14 +187,14 @@ def _store(repository: Repo, pack: IO[bytes], limits: Limits, shown: str) -> Non
 
 
 @contextlib.contextmanager
-def _client(url: str, account: Account, limits: Limits) -> Iterator[Urllib3HttpGitClient]:
+def _client(url: str, account: Account, limits: Limits, seconds: float) -> Iterator[Urllib3HttpGitClient]:
     """A client of git's protocol for one repository."""
     import urllib3
     from dulwich import client
 
-    timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_SECONDS)
+    timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=seconds)
     with urllib3.PoolManager(retries=False, timeout=timeout) as pool:
-        bounded: Any = _Bounded(pool, time.monotonic() + _SECONDS, limits.pack + _ADVERTISEMENT)
+        bounded: Any = _Bounded(pool, seconds, limits.pack + _ADVERTISEMENT)
         # Any user name goes with a token.
         username = (account.username or "token") if account.password else None
         try:
@@ -187,27 +206,32 @@ def _client(url: str, account: Account, limits: Limits) -> Iterator[Urllib3HttpG
 class _Bounded:
     """The pool as the client of git uses it: no redirects, and a bound for the bytes and the time of all responses together."""
 
-    def __init__(self, pool: Any, deadline: float, left: int) -> None:
-        self._pool, self._deadline, self._left = pool, deadline, left
+    def __init__(self, pool: Any, seconds: float, left: int) -> None:
+        self._pool, self._seconds, self._deadline, self._left = pool, seconds, time.monotonic() + seconds, left
         self._responses: list[Any] = []
         self.headers: dict[str, str] = {"User-Agent": "git/fuseml"}
 
     def request(self, method: str, url: str, **options: Any) -> Any:
         response = self._pool.request(method, url, redirect=False, **options)
-        read = response.read
+        self._responses.append(response)
+        # As `read`, which would wait for all bytes of a server that sends one at a time.
+        response.read = functools.partial(self._read, response.read1)
+        return response
 
-        def bounded(amount: int | None = None, *arguments: Any, **more: Any) -> bytes:
+    def _read(self, some: Callable[[int], bytes], amount: int | None = None) -> bytes:
+        blocks, missing = list[bytes](), self._left + 1 if amount is None else amount
+        while missing > 0:
             if time.monotonic() > self._deadline:
-                raise OSError(f"it took longer than {_SECONDS:g} seconds")
-            data: bytes = read(min(self._left + 1, amount or self._left + 1), *arguments, **more)
-            self._left -= len(data)
+                raise OSError(f"it took longer than {self._seconds:g} seconds")
+            block = some(min(missing, self._left + 1, _BLOCK))
+            if not block:
+                break
+            blocks.append(block)
+            missing -= len(block)
+            self._left -= len(block)
             if self._left < 0:
                 raise OSError("it sends more than a catalogue may hold")
-            return data
-
-        response.read = bounded
-        self._responses.append(response)
-        return response
+        return b"".join(blocks)
 
     def close(self) -> None:
         """Close the responses: the client leaves those of errors open."""

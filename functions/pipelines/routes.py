@@ -127,7 +127,7 @@ def register(api: http.Api, deps: Deps) -> None:
         found = service.compose(deps, body.name, body.project, body.runnables, body.connections, body.inputs, body.description)
         return Composition(workflow=dict(found.document), couplings=[Coupling.model_validate(item) for item in found.couplings])
 
-    @api.route("POST", "/pipelines", body=AdditionRequest, returns=Pipeline, status=201, refusals=(404, 409, 413, 503))
+    @api.route("POST", "/pipelines", body=AdditionRequest, returns=Pipeline, status=201, refusals=(404, 409, 413, 422, 503))
     def add_pipeline(body: AdditionRequest) -> Pipeline:
         """Add a template to a project: a workflow, assigned to the patterns among the inputs. The same again changes nothing."""
         added = service.add(deps, body.template, body.name, body.project, body.inputs)
@@ -145,13 +145,13 @@ def register(api: http.Api, deps: Deps) -> None:
         """List the catalogues of templates: the one that ships first."""
         return [Catalog(**_catalog(catalog)) for catalog in catalogs.listed(deps)]
 
-    @api.route("POST", "/catalogs", body=NewCatalog, returns=CatalogContents, status=201, refusals=(404, 409, 413, 503))
+    @api.route("POST", "/catalogs", body=NewCatalog, returns=CatalogContents, status=201, refusals=(404, 409, 413, 422, 503))
     def add_catalog(body: NewCatalog) -> CatalogContents:
         """Register a git repository as a catalogue, once its templates can be read. The same again changes nothing."""
         contents, _ = catalogs.add(deps, body.name, body.url, body.branch, body.description)
         return _contents(contents)
 
-    @api.route("GET", "/catalogs/<name>", query=CatalogQuery, returns=CatalogContents, refusals=(413, 503))
+    @api.route("GET", "/catalogs/<name>", query=CatalogQuery, returns=CatalogContents, refusals=(413, 422, 503))
     def get_catalog(name: str, query: CatalogQuery) -> CatalogContents:
         """Show the templates of a catalogue, at the newest commit of its repository."""
         return _contents(catalogs.read(deps, name, query.project))

@@ -15,7 +15,7 @@ from fuseml.githosts import limits, snapshots
 from fuseml.store import database, extensions, outbox
 from tests.component import canned_api
 from tests.component.githost import PASSWORD, Clone, Server, clone, packet, server
-from tests.component.pipeline_api import Pipelines
+from tests.component.pipeline_api import NOON, Pipelines
 
 __all__ = ["clone", "server"]
 
@@ -94,6 +94,21 @@ def test_the_account_of_a_catalogue_is_sealed_and_shown_nowhere(api: Pipelines, 
     assert PASSWORD not in str(record.model_dump()) + shown
     assert api.keyring.unseal(credentials.configuration["password"]) == PASSWORD
     assert (record.services[0].category, record.services[0].endpoints[0].url) == ("pipeline-catalog", bare(server))
+
+
+def test_an_account_that_is_restricted_to_a_project_is_used_for_that_project_only(api: Pipelines, server: Server, team: Clone) -> None:
+    register(api, server.url())
+    with api.store.write() as session:
+        record = extensions.get(session, "team")
+        [service] = record.services
+        restricted = service.credentials[0].model_copy(update={"scope": "project", "projects": ("demo",)})
+        service = service.model_copy(update={"credentials": (restricted,)})
+        extensions.replace(session, record.model_copy(update={"services": (service,)}), NOON)
+    assert api.add("team/halve", "w", rows="8")["changed"] is True
+    refused = api.add("team/halve", "x", project="other", rows="8", status=422)
+    assert "none apply to project other" in refused["message"]
+    assert api.call("GET", "/catalogs/team?project=demo")["templates"]
+    api.call("GET", "/catalogs/team", status=422)
 
 
 def test_a_branch_is_read_where_one_is_named(api: Pipelines, server: Server, team: Clone) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 import flask
 import pydantic
 
-from functions.runs import differences, service, views
+from functions.runs import differences, results, service, views
 from functions.runs.deps import Deps
 from fuseml.domain import events, plans, runs
 from fuseml.domain.documents import document
@@ -163,6 +163,13 @@ def register(api: http.Api, deps: Deps) -> None:
     def _decide(name: str, decision: approval.Decision) -> views.Run:
         body = _optional(DecisionBody)
         return service.decide(deps, name, body.step, decision, by=http.caller().name, comment=body.comment)
+
+    @api.route("GET", "/pipelines/results", query=results.ResultQuery, returns=[results.RunResult], refusals=(404, 409))
+    def list_results(query: results.ResultQuery) -> http.ListPage[results.RunResult]:
+        """List the runs that took a code version, and with `recursive` those that took what these made, oldest first; each with what it took
+        and made.
+        """
+        return results.page(deps, query)
 
     @api.route("GET", "/workflows/runs", query=OriginalRunQuery, returns=[views.OriginalRun])
     def list_workflow_runs(query: OriginalRunQuery) -> list[views.OriginalRun]:

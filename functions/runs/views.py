@@ -148,11 +148,11 @@ def of(row: runs.Run, steps: Sequence[runs.StepRun], waits_for: str | None, *, s
         settled=settled,
         duration=duration(row.started, row.finished),
         steps=[_step(row, step, by_name.get(step.name), best) for step in steps],
-        bindings=_bindings(plan) if plan else [],
+        bindings=bindings_of(plan) if plan else [],
     )
 
 
-def _bindings(plan: plans.Plan) -> list[Binding]:
+def bindings_of(plan: plans.Plan) -> list[Binding]:
     combined = {step.name: step.combination.step for step in plan.steps if step.combination}
     found = {(combined.get(item.step, item.step), item.binding.name): item.binding for item in plan.bindings}
     return [Binding(step=step, **binding.model_dump()) for (step, _), binding in found.items()]

@@ -38,6 +38,7 @@ RESPONSES: Mapping[str, Any] = {
     "POST /runs/{name}/approve": shapes.Run,
     "POST /runs/{name}/reject": shapes.Run,
     "GET /runs/{name}/diff/{other}": lineage_shapes.RunDiff,
+    "GET /pipelines/results": list[lineage_shapes.RunResult],
     "GET /applications": list[shapes.Application],
     "POST /applications": shapes.Application,
     "GET /applications/{name}": shapes.Application,

@@ -93,6 +93,17 @@ class Runs:
         query = {"all": "true"} if everything else None
         return cast(lineage_shapes.RunDiff, self._http.get_object(transport.address("runs", a, "diff", b), query))
 
+    def results(
+        self, *, project: str = "", codeset: str = "", code: str = "", recursive: bool = False, limit: int | None = None
+    ) -> Iterator[lineage_shapes.RunResult]:
+        """The runs that took a code version, by default the newest one of each codeset of the project, or of `codeset`; with `recursive`
+        those that took what these made, too. Oldest first.
+
+        `code` is `code://PROJECT/CODESET/COMMIT`, at least 7 digits of the commit. Raises NotFoundError, ConflictError for an ambiguous one.
+        """
+        query = {"project": project, "codeset": codeset, "code": code, "recursive": "true" if recursive else None}
+        return cast(Iterator[lineage_shapes.RunResult], self._http.pages("/pipelines/results", query, limit))
+
     def log(self, name: str, step: str, offset: int = 0) -> LogChunk:
         """The step's log from `offset` (bytes) on. Raises NotFoundError for an unknown step."""
         path = transport.address("runs", name, "logs", step)

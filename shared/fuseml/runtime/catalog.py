@@ -45,7 +45,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("runnables", ("/runnables",)),
     Function("pipelines", ("/pipelines", "/catalogs")),
     Function("workflows", ("/workflows",)),
-    Function("runs", ("/runs", "/workflows/runs")),
+    Function("runs", ("/runs", "/workflows/runs", "/pipelines/results")),
     Function("applications", ("/applications",)),
     Function("artifacts", ("/artifacts", "/lineage"), events=True),
     Function("events", ("/events", "/why"), events=True),

@@ -127,12 +127,31 @@ def commits(session: Session, project: str, name: str) -> Mapping[str, str]:
 def default_ref(session: Session, project: str, name: str) -> str:
     """The default branch of a codeset, in full: as the git host reported it or, before, `main`, else `master`, else its only branch."""
     row = find_codeset(session, project, name)
-    if row is not None and row.default_branch:
-        return f"refs/heads/{row.default_branch}"
-    refs = commits(session, project, name)
+    return _default_ref(row.default_branch if row else "", commits(session, project, name))
+
+
+def _default_ref(reported: str, refs: Mapping[str, str]) -> str:
+    if reported:
+        return f"refs/heads/{reported}"
     branches = [ref for ref in refs if ref.startswith("refs/heads/")]
     known = next((ref for ref in ("refs/heads/main", "refs/heads/master") if ref in refs), None)
     return known or (branches[0] if len(branches) == 1 else "refs/heads/main")
+
+
+def current_commits(session: Session, project: str, name: str | None = None) -> dict[str, str]:
+    """Codeset -> the present commit of its default branch, of the codesets of the project that have one, or of one codeset; by name."""
+    query = select(Codeset.name, Codeset.default_branch, CodesetRef.ref, CodesetRef.commit).where(
+        Codeset.project == project, CodesetRef.project == Codeset.project, CodesetRef.codeset == Codeset.name
+    )
+    if name:
+        query = query.where(Codeset.name == name)
+    reported: dict[str, str] = {}
+    refs: dict[str, dict[str, str]] = {}
+    for codeset, branch, ref, commit in session.exec(query.order_by(col(Codeset.name), col(CodesetRef.ref))):
+        reported[codeset] = branch
+        refs.setdefault(codeset, {})[ref] = commit
+    defaults = {codeset: _default_ref(reported[codeset], known) for codeset, known in refs.items()}
+    return {codeset: known[defaults[codeset]] for codeset, known in refs.items() if defaults[codeset] in known}
 
 
 def record_commit(session: Session, codeset: Codeset, ref: str, commit: str, now: str, push: str | None = None) -> None:

@@ -92,16 +92,19 @@ def _chain(session: sqlmodel.Session, row: ledger.LedgerEvent) -> list[timeline.
 
 
 def _outcomes(session: sqlmodel.Session, row: ledger.LedgerEvent) -> list[timeline.Outcome]:
-    outcomes = [_decided(session, decision) for decision in decisions.of_event(session, row.source, row.id)]
+    outcomes = decided = [_decided(session, decision) for decision in decisions.of_event(session, row.source, row.id)]
     consumptions = ledger.consumptions(session, [row]).get(row.sequence or 0, [])
     for reply in outbox.replies(session, row.source, row.id):
         # A consumer's reply may have outcomes of its own.
         following = ledger.at(session, reply.source, reply.id)
-        if following is not None and _is_decided(reply):
-            outcomes += _outcomes(session, following)
-    outcomes += [timeline.delivery_outcome(item, row.sequence or 0) for item in consumptions if item.state != "done"]
-    is_handled = any(item.consumer == "dispatcher" for item in consumptions)
-    if not outcomes and not is_handled and _is_decided(outbox.from_document(row.event)):
+        if _is_decided(reply):
+            on_its_way = timeline.Outcome(
+                state="pending", reason=f"{timeline.short(reply.type)} {reply.subject} is not yet with the broker"
+            )
+            outcomes = [*outcomes, *([on_its_way] if following is None else _outcomes(session, following))]
+    outcomes = [*outcomes, *(timeline.delivery_outcome(item, row.sequence or 0) for item in consumptions if item.state != "done")]
+    is_handled = decided or any(item.consumer == "dispatcher" for item in consumptions)
+    if not is_handled and _is_decided(outbox.from_document(row.event)):
         outcomes.append(timeline.Outcome(state="pending", reason="dispatcher has not handled it yet", event=row.sequence))
     # Two assignments of a workflow may have equal outcomes.
     return list({outcome.model_dump_json(): outcome for outcome in outcomes}.values())

@@ -288,3 +288,26 @@ def test_a_superseded_run_names_its_successor(client: Any, store: database.Datab
         session.add(run)
     [(_, [(_, _, reason)])] = timelines(why(client, COMMIT))
     assert reason == "refs/heads/main was pushed; it was cancelled: superseded by train-2"
+
+
+def test_nothing_is_decided_while_one_consumer_or_the_reply_of_another_is_outstanding(
+    client: Any, store: database.Database, dispatcher: Any
+) -> None:
+    """A client that waits for a push may stop only when no run can follow: not before both have been handled."""
+    assign(store)
+    accept(store, WEBHOOK)
+    payload = events.ArtifactRecorded(address="dataset://demo/d/1", kind="dataset", project="demo", name="d", version="1")
+    recorded = events.event(payload, NOON)
+
+    def states() -> list[str]:
+        return [state for _, outcomes in timelines(why(client, COMMIT)) for state, _, _ in outcomes]
+
+    with store.write() as session:
+        outbox.record_handled(session, "artifacts", WEBHOOK, recorded, NOON)
+    assert states() == ["pending", "pending"]
+    handle(dispatcher, WEBHOOK)
+    assert states() == ["queued", "pending"]
+    accept(store, recorded)
+    assert states() == ["queued", "pending"]
+    handle(dispatcher, recorded)
+    assert states() == ["queued", "nothing"]

@@ -55,11 +55,24 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
         state = "failed" if len(pushed_from.versions()) > 1 else "succeeded"
         return Answer([{**canned_api.RUN, "state": state, "commit": request.query["commit"][0]}])
 
+    def why(request: Request) -> Answer:
+        """The decision comes a moment after the push, and after a restart of the server."""
+        asked.append(request.query["of"][0])
+        if asked.count(asked[-1]) == 2:
+            return canned_api.refused(503, "unavailable", "the database is away")
+        state, reason = ("pending", "dispatcher has not handled it yet") if asked.count(asked[-1]) == 1 else ("running", "main was pushed")
+        chain = [{"kind": "event", "text": "codeset.pushed", "event": 7}]
+        outcomes = [{"state": state, "reason": reason, "run": None if state == "pending" else "mlflow-e2e-1"}]
+        return Answer({"of": asked[-1], "kind": "commit", "answer": "", "stories": [{"chain": chain, "outcomes": outcomes}]})
+
+    asked: list[str] = []
+
     def run(_: Request) -> Answer:
         return Answer({**canned_api.RUN, "state": "failed" if len(pushed_from.versions()) > 1 else "succeeded"})
 
     routes: dict[tuple[str, str], canned_api.Route] = {
         ("POST", "/codesets"): Answer({"codeset": codeset, "username": "u", "password": "p"}, 201),
+        ("GET", "/why"): why,
         ("GET", "/runs"): canned_api.causing_no_run(runs),
         ("GET", "/runs/mlflow-e2e-1"): run,
     }
@@ -85,6 +98,24 @@ def test_waiting_follows_the_runs_and_fails_with_them(workspace: Workspace, caps
     assert "mlflow-e2e-1  failed" in capsys.readouterr().out
 
 
+def test_a_push_that_starts_nothing_ends_at_once_with_the_reason(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = {"state": "nothing", "reason": "no workflow is assigned to code://demo/diabetes", "run": None}
+    stories = [{"chain": [{"kind": "event", "text": "codeset.pushed", "event": 7}], "outcomes": [outcome]}]
+    codeset = {"name": "diabetes", "project": "demo", "url": f"file://{workspace.repository}"}
+    routes: dict[tuple[str, str], canned_api.Route] = {
+        ("POST", "/codesets"): Answer({"codeset": codeset, "username": "u", "password": "p"}, 201),
+        ("GET", "/why"): Answer({"of": "", "kind": "commit", "answer": "", "stories": stories}),
+        ("GET", "/runs"): Answer([]),
+    }
+    with canned_api.serve(routes) as server:
+        arguments = ["codeset", "push", str(workspace.code), "-p", "demo", "--name", "diabetes", "--wait"]
+        assert main.run(arguments, {**workspace.environment, "FUSEML_SERVER_URL": server.url}) == 1
+    assert capsys.readouterr().err == (
+        "error: the push started no run: no workflow is assigned to code://demo/diabetes; "
+        "`fuseml workflow assign NAME -p demo -c diabetes` assigns a workflow\n"
+    )
+
+
 def test_registering_prints_the_url_and_pushes(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert workspace.fuseml("codeset", "register", str(workspace.code), "-p", "demo", "-n", "diabetes", "--label", "a,b", "-m", "Mine") == 0
     first, second = capsys.readouterr().out.splitlines()
@@ -103,7 +134,7 @@ def test_a_public_repository_can_be_registered_by_its_url(workspace: Workspace, 
     assert len(workspace.versions()) == 1
 
 
-@pytest.mark.parametrize("command", [["push"], ["codeset", "register"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["push"], ["codeset", "push"], ["codeset", "register"]], ids=" ".join)
 @pytest.mark.parametrize(
     ("location", "message"),
     [("nowhere", "nowhere is not a folder"), ("file://localhost/nowhere.git", "nowhere.git")],

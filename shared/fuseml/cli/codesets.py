@@ -65,6 +65,11 @@ def register(
     output.done(format, codeset, _push_message(result, project, name))
 
 
+@app.command(
+    epilog=options.examples(
+        "fuseml codeset push ./model --name diabetes --wait", "fuseml codeset push . -p demo -n diabetes -m 'New features'"
+    )
+)
 def push(
     context: typer.Context,
     name: CodesetName,
@@ -193,8 +198,4 @@ def _push_message(result: git.PushResult, project: str, name: str) -> str:
 def _follow(client: Client, project: str, name: str, commit: str) -> None:
     from fuseml.cli import progress
 
-    runs = progress.await_runs(
-        lambda: client.runs.list(project=project, codeset=name, commit=commit),
-        f"the push started no run; assign a workflow: `fuseml workflow assign NAME -p {project} -c {name}`",
-    )
-    progress.to_end(client, runs)
+    progress.to_end(client, progress.runs_of_push(client, project, name, commit))

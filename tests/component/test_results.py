@@ -66,7 +66,7 @@ def listed(world: triggering.World, query: str) -> list[str]:
 
 def refusal(world: triggering.World, query: str) -> tuple[int, str]:
     response = world.functions["runs"].test_client().get(f"/pipelines/results?{query}")
-    return response.status_code, str(response.json["message"])
+    return response.status_code, str(response.get_json()["message"])
 
 
 def test_the_current_code_and_all_that_follows_from_it(world: triggering.World) -> None:
@@ -145,10 +145,10 @@ def test_pages_are_complete_and_ordered(world: triggering.World) -> None:
     push(world)
     client = world.functions["runs"].test_client()
     first = client.get("/pipelines/results?project=p&recursive=true&limit=1")
-    assert [item["run"] for item in first.json] == ["train-1"]
+    assert [item["run"] for item in first.get_json()] == ["train-1"]
     following = first.headers["Link"].partition("<")[2].partition(">")[0]
     second = client.get(following[following.index("/pipelines") :])
-    assert [item["run"] for item in second.json] == ["serve-1"]
+    assert [item["run"] for item in second.get_json()] == ["serve-1"]
     assert "Link" not in second.headers
 
 

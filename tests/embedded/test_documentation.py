@@ -43,6 +43,7 @@ def test_the_commands_of_the_documentation_work(tmp_path: pathlib.Path) -> None:
     with servers.running(tmp_path / "home") as server:
         server.tracking_ready()
         environment = {**server.environment, "MINIO_SECRET": "hunter2hunter2", "AGENT_TOKEN": "hunter2hunter2hunter2", "COLUMNS": "120"}
+        environment["FUSEML_CONFIG"] = str(tmp_path / "config.json")
         for command in COMMANDS:
             if command.startswith(ELSEWHERE):
                 continue

@@ -131,7 +131,8 @@ def search(
     artifacts = session.connect(context).artifacts.list(
         pattern=pattern,
         kind=kind,
-        project=project,
+        # A pattern names the project itself.
+        project=project if not pattern or options.is_given(context, "project") else "",
         name=name,
         type=content_type,
         format=content_format,

@@ -24,6 +24,7 @@ from fuseml.cli import (
     catalogs,
     codesets,
     config,
+    current_project,
     events,
     extensions,
     failure,
@@ -109,6 +110,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         given = settings.CliSettings.from_env(environment)
         command = typer.main.get_command(app)
         home.add_to(command)
+        current_project.add_to(command, given)
         code = command.main(args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=given)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0

@@ -25,8 +25,8 @@ Item = Mapping[str, object]
 Output = Annotated[output.Format, typer.Option("--output", "-o", "--format", metavar="FORMAT", help="Print as table, json or yaml.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The name; `-n NAME` works, too.")]
 Description = Annotated[str, option("--desc", "-d", help="A description.")]
-Project = Annotated[str, option("--project", "-p", help="The project.")]
-CodesetProject = Annotated[str, option("--codeset-project", "-p", help="The codeset's project.")]
+Project = Annotated[str, option("--project", "-p", help="The project; by default the current one.")]
+CodesetProject = Annotated[str, option("--codeset-project", "-p", help="The codeset's project; by default the current one.")]
 CodesetName = Annotated[str, option("--codeset-name", "-c", help="The codeset's name.")]
 Limit = Annotated[int | None, option("--limit", min=1, help="The most entries to show.")]
 Configuration = Annotated[
@@ -82,6 +82,12 @@ def _positional(arguments: Sequence[str]) -> Iterator[str]:
             continue
         skip = False
         yield argument.removeprefix("--name=") if argument.startswith("--name=") else argument
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether the option was given on the command line, and does not have its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def pairs(entries: Sequence[str] | None) -> dict[str, str]:

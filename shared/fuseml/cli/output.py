@@ -61,12 +61,16 @@ class Format(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. `read` returns its value for an item; `cut` marks free text, which shrinks first; `states` colours states."""
+    """A column of a table. `read` returns its value for an item; `cut` marks free text, which shrinks first; `states` colours states.
+
+    A column that is to `fold` shrinks as well, and wraps what does not fit: nothing of it is lost.
+    """
 
     title: str
     read: Callable[[Mapping[str, object]], object]
     cut: bool = False
     states: bool = False
+    fold: bool = False
 
 
 def field(key: str) -> Callable[[Mapping[str, object]], object]:
@@ -152,7 +156,8 @@ def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], inde
     plain = console()
     widths = _widths([[columns[index].title] + [row[index] for row in cells] for index in kept], kept, columns, plain.width - indent)
     for index, width in zip(kept, widths, strict=True):
-        grid.add_column(columns[index].title.upper(), no_wrap=True, overflow="ellipsis", width=width)
+        fold = columns[index].fold
+        grid.add_column(columns[index].title.upper(), no_wrap=not fold, overflow="fold" if fold else "ellipsis", width=width)
     room = dict(zip(kept, widths, strict=True))
     for row in cells:
         shown = ((columns[index], shorten(row[index], room[index]) if columns[index].cut else row[index]) for index in kept)
@@ -176,7 +181,7 @@ def _widths(cells: Sequence[Sequence[str]], kept: Sequence[int], columns: Sequen
     widths = [max(len(line) for cell in column for line in (cell.splitlines() or [""])) for column in cells]
     excess = sum(widths) + _GAP * len(widths) - available
     positions = range(len(kept))
-    for group in ([position for position in positions if columns[kept[position]].cut], positions):
+    for group in ([position for position in positions if columns[kept[position]].cut or columns[kept[position]].fold], positions):
         while excess > 0 and any(widths[position] > _NARROWEST for position in group):
             widths[max(group, key=widths.__getitem__)] -= 1
             excess -= 1

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import artifact_contents, options, output, session, terminal
+from fuseml.cli import artifact_contents, options, output, pipeline_results, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
     from fuseml.client import pipeline_shapes
 
 app = typer.Typer(help="Pipelines: workflows made of runnables or templates.", **options.GROUP)
+app.add_typer(pipeline_results.app, name="results")
 
 
 @app.command(

@@ -185,7 +185,7 @@ def get(context: typer.Context, name: Reference, project: options.Project = "", 
 def versions(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The name.", metavar="NAME", show_default=False)],
-    project: Annotated[str, options.option("--project", "-p", help="The project.")],
+    project: options.Project,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List the versions of a runnable, newest first."""
@@ -222,7 +222,7 @@ def explain(
 def delete(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The exact version: NAME@VERSION.", metavar="NAME@VERSION", show_default=False)],
-    project: Annotated[str, options.option("--project", "-p", help="The project.")],
+    project: options.Project,
 ) -> None:
     """Delete a version of a runnable that no workflow uses."""
     short, version = _split(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ class CliSettings:
     home_is_chosen: bool = False
     url_is_chosen: bool = False
     config: str = ""
+    project: str = ""
     timeout: float = DEFAULT_TIMEOUT
     push_user: str = ""
     push_password: str = field(default="", repr=False)
@@ -55,6 +57,7 @@ class CliSettings:
             token=environment.get("FUSEML_TOKEN", ""),
             home=environment.get("FUSEML_HOME", ""),
             config=environment.get("FUSEML_CONFIG", ""),
+            project=environment.get("FUSEML_PROJECT", ""),
             timeout=seconds,
             push_user=environment.get("FUSEML_PROJECT_USER", ""),
             push_password=environment.get("FUSEML_PROJECT_PASSWORD", ""),
@@ -81,7 +84,7 @@ class CliSettings:
         return Path(platformdirs.user_data_dir("fuseml"))
 
     def config_file(self) -> Path:
-        """The file in which `fuseml config set` stores the server's URL and token."""
+        """The file in which `fuseml config set` stores the server's URL and token, and `fuseml project set` the current project."""
         if self.config:
             return Path(self.config)
         import platformdirs
@@ -99,6 +102,23 @@ class CliSettings:
         if not isinstance(data, dict):
             raise errors.InvalidError(f"{file} is not a configuration file; repair or delete it")
         return {str(key): str(value) for key, value in data.items()}
+
+    def configure(self, changes: Mapping[str, str]) -> Path:
+        """Change entries of the configuration file; an empty value removes one. Returns the file, which only the user can read."""
+        file = self.config_file()
+        content = {**self.configured(), **changes}
+        text = json.dumps({key: value for key, value in content.items() if value}, indent=2) + "\n"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # The new file is written beside the old one and renamed: a crash leaves the old file, and the token is private at every moment.
+        new_file = file.with_suffix(".new")
+        with os.fdopen(os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+            stream.write(text)
+        new_file.replace(file)
+        return file
+
+    def current_project(self) -> str:
+        """The project of commands that name none: FUSEML_PROJECT, else that of the configuration file; empty without one."""
+        return self.project or self.configured().get("project", "")
 
     def server_url(self) -> str:
         """The first of: flag `--url`, flag `--home`, FUSEML_SERVER_URL, configuration file, URL file of the local server, default.

@@ -94,6 +94,13 @@ def test_states_and_causes_appear_where_a_run_has_not_succeeded(tmp_path: Path, 
     assert last == "serving-pipeline/1 failed: step 'predictor' failed: no such model"
 
 
+def test_bound_services_are_inputs_once_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bindings = [{"step": step, "name": "tracking", "extension_id": "mlflow"} for step in ("fit", "check")]
+    with canned_api.serve({("GET", "/pipelines/results"): Answer([{**TRAIN, "bindings": bindings}])}) as server:
+        assert main.run(["pipeline", "results", "show", "-p", "myproj"], variables(tmp_path, server.url)) == 0
+    assert shown(capsys).splitlines()[2:] == ["                     tracking: mlflow (bound)"]
+
+
 def test_long_and_hostile_values_are_cut_and_inert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = {**TRAIN, "inputs": [{"name": "a", "value": "\x1b]52;c;x\x07" + "y" * 9000, "address": None, "default": False}]}
     with canned_api.serve({("GET", "/pipelines/results"): Answer([hostile])}) as server:

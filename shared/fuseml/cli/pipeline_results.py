@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, cast
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,14 @@ _COMMIT = re.compile(r"(code://\S+/[0-9a-f]{7})[0-9a-f]{33,57}")
 _LONGEST = 200
 
 
-def _lines(key: str) -> Any:
-    """A reader of the inputs or outputs of a result, one a line."""
-    return lambda item: "\n".join(_line(value) for value in cast("Sequence[Mapping[str, object]]", item[key]))
+def _inputs(item: Mapping[str, Any]) -> str:
+    """The inputs, and then the services that the selectors of the steps resolved to, one a line."""
+    bound = {f"{binding['name']}: {binding['extension_id']} (bound)": None for binding in item["bindings"]}
+    return "\n".join([*(_line(value) for value in item["inputs"]), *bound])
+
+
+def _outputs(item: Mapping[str, Any]) -> str:
+    return "\n".join(_line(value) for value in item["outputs"])
 
 
 def _line(item: Mapping[str, object]) -> str:
@@ -41,8 +46,8 @@ def _state(item: Mapping[str, object]) -> object:
 _COLUMNS = (
     output.Column("Pipeline/Run", _name),
     output.Column("State", _state, states=True),
-    output.Column("Inputs", _lines("inputs"), fold=True),
-    output.Column("Outputs", _lines("outputs"), fold=True),
+    output.Column("Inputs", _inputs, fold=True),
+    output.Column("Outputs", _outputs, fold=True),
 )
 
 
@@ -65,7 +70,9 @@ def show(
 ) -> None:
     """Show the runs that took a code version, with inputs and outputs.
 
-    Without a code version, the newest of each codeset of the project. An unfinished, failed or cancelled run shows its state.
+    Without a code version, the newest of each codeset of the project. An input
+    may be a default of the workflow, or a service that a selector was bound
+    to. A run that has not succeeded shows its state.
     """
     if code and current_code:
         raise errors.InvalidError("--code and --current-code exclude each other; leave one of them out")

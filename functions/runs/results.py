@@ -76,7 +76,7 @@ def page(deps: Deps, query: ResultQuery) -> http.ListPage[RunResult]:
     with deps.store.read() as session:
         project, versions = _versions(session, query)
         if query.recursive:
-            slice_ = results.page_of(session, wanted, project, _closure(session, project, versions))
+            slice_ = results.page_of(session, wanted, _closure(session, project, versions))
         else:
             slice_ = results.page_of_code(session, wanted, project, list(versions.items()))
         made = results.made(session, project, [row.name for row in slice_.rows])
@@ -113,20 +113,23 @@ def _commit(session: sqlmodel.Session, address: artifact.Address) -> str:
 def _closure(session: sqlmodel.Session, project: str, versions: Mapping[str, str]) -> list[str]:
     """The names of the runs on the versions, and of those that took what they made, directly or through other runs."""
     frontier = results.of_code(session, project, list(versions.items()), MOST_RUNS + 1)
-    given = {taker.name: taker.given for taker in results.takers(session, project)} if frontier else {}
-    takers = rules.by_address(given)
-    found: dict[str, None] = {}
+    by_hand: Sequence[rules.Taker] | None = None
+    found: set[str] = set()
     followed: set[str] = set()
     while frontier:
-        found |= dict.fromkeys(frontier)
+        names = [taker.name for taker in frontier]
+        found |= {*names}
         if len(found) > MOST_RUNS:
             raise errors.ConflictError(f"these are more than {MOST_RUNS} runs; name one codeset, or leave `recursive` out")
-        made = results.made(session, project, frontier)
-        addresses = {address for name in made for address in made[name] - given.get(name, frozenset())} - followed
+        made = results.made(session, project, names)
+        addresses = {address for taker in frontier for address in made.get(taker.name, set()) - taker.given} - followed
+        if not addresses:
+            break
         followed |= addresses
-        readers = [name for name in results.readers(session, sorted(addresses)) if name not in found]
-        frontier = list(dict.fromkeys([*rules.next_runs(takers, addresses, found), *readers]))
-    return list(found)
+        by_hand = results.given_by_hand(session, project) if by_hand is None else by_hand
+        after = results.takers_after(session, project, names, sorted(addresses))
+        frontier = rules.next_runs([*after, *by_hand], addresses, found)
+    return sorted(found)
 
 
 def _result(row: runs.Run, made: set[str], steps: Sequence[runs.StepRun]) -> RunResult:

@@ -84,7 +84,7 @@ RECURSIVE = sqlalchemy.text(
 )
 
 
-class _Silent:
+class Silent:
     def publish(self, event: events.Event) -> None:
         raise AssertionError(f"nothing is published here: {event.id}")
 
@@ -225,7 +225,7 @@ def measure(name: str, url: str) -> None:
     store = database.Database(url)
     fill(store)
     tokens, keyring = auth.Tokens({}, anonymous=True), secrets.Keyring([secrets.new_key()])
-    deps = artifacts_deps.Deps(store=store, publisher=_Silent(), signer=event_keys.SIGNER, tokens=tokens, keyring=keyring)
+    deps = artifacts_deps.Deps(store=store, publisher=Silent(), signer=event_keys.SIGNER, tokens=tokens, keyring=keyring)
     client = artifacts_app.create_app(deps).test_client()
     print(f"{name}: {SIZE:,} artifacts, milliseconds")
     slowest, computed, keyed = search(client, store)

@@ -17,7 +17,8 @@ MODELS = st.sampled_from([f"model://p/m/{number}" for number in range(5)])
 def test_exactly_the_unknown_runs_that_took_an_artifact_come_next(
     taken: dict[str, frozenset[str]], addresses: set[str], known: set[str]
 ) -> None:
-    found = results.next_runs(results.by_address(taken), addresses, known)
+    takers = [results.Taker(name, inputs) for name, inputs in taken.items()]
+    found = [taker.name for taker in results.next_runs([*takers, *takers], addresses, known)]
     assert set(found) == {name for name, inputs in taken.items() if inputs & addresses} - known
     assert len(found) == len(set(found))
 

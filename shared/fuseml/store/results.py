@@ -30,9 +30,9 @@ def commits(session: Session, project: str, codeset: str, prefix: str) -> list[s
     return sorted(commit for commit in found if commit)
 
 
-def of_code(session: Session, project: str, versions: Collection[tuple[str, str]], most: int) -> list[str]:
-    """The names of the runs on these versions (codeset, commit), oldest first, at most `most`."""
-    return list(session.exec(select(Run.name).where(*_on(project, versions)).order_by(col(Run.sequence)).limit(most)))
+def of_code(session: Session, project: str, versions: Collection[tuple[str, str]], most: int) -> list[results.Taker]:
+    """The runs on these versions (codeset, commit), oldest first, at most `most`."""
+    return _takers(session, project, _TAKER.where(*_on(project, versions)).order_by(col(Run.sequence)).limit(most))
 
 
 def page_of_code(session: Session, page: paging.Page, project: str, versions: Collection[tuple[str, str]]) -> paging.Slice[Run]:
@@ -40,38 +40,55 @@ def page_of_code(session: Session, page: paging.Page, project: str, versions: Co
     return paging.fetch(session, select(Run).where(*_on(project, versions)), page, Run.sequence)
 
 
-def page_of(session: Session, page: paging.Page, project: str, names: Collection[str]) -> paging.Slice[Run]:
-    """A page of the runs of the project among these names, oldest first."""
-    return paging.fetch(session, select(Run).where(Run.project == project, col(Run.name).in_(names)), page, Run.sequence)
+def page_of(session: Session, page: paging.Page, names: Collection[str]) -> paging.Slice[Run]:
+    """A page of the runs of these names, oldest first."""
+    return paging.fetch(session, select(Run).where(col(Run.name).in_(names)), page, Run.sequence)
 
 
 def _on(project: str, versions: Collection[tuple[str, str]]) -> list[Any]:
-    # The index of commits narrows first; a commit may be in several codesets.
+    # A condition on the project alone would make SQLite read all runs of the project, instead of those of the commits by their index.
+    place = sqlalchemy.tuple_(col(Run.project), col(Run.codeset), col(Run.commit))
     return [
-        Run.project == project,
         col(Run.commit).in_([commit for _, commit in versions]),
-        sqlalchemy.tuple_(col(Run.codeset), col(Run.commit)).in_(versions),
+        place.in_([(project, codeset, commit) for codeset, commit in versions]),
     ]
 
 
-def takers(session: Session, project: str) -> Iterator[results.Taker]:
-    """The runs of the project that were given artifacts other than code by their inputs or their trigger, oldest first."""
+def given_by_hand(session: Session, project: str) -> list[results.Taker]:
+    """The runs of the project that no run has caused and that were given artifacts other than code, oldest first."""
     given = sqlalchemy.cast(col(Run.inputs), sqlalchemy.Text)
     by_artifact = sqlalchemy.cast(col(Run.trigger), sqlalchemy.Text).contains('"artifact"')
-    query = select(Run.name, Run.inputs, Run.trigger).where(
-        Run.project == project, sqlalchemy.or_(by_artifact, *(given.contains(mention) for mention in _MENTIONS))
-    )
-    for name, inputs, trigger in session.exec(query.order_by(col(Run.sequence))):
-        yield results.Taker(name, results.given(project, inputs.values(), trigger.get("artifact")))
+    mentioned = sqlalchemy.or_(by_artifact, *(given.contains(mention) for mention in _MENTIONS))
+    query = _TAKER.where(Run.project == project, col(Run.caused_by).is_(None), mentioned)
+    return _takers(session, project, query.order_by(col(Run.sequence)))
 
 
-def readers(session: Session, addresses: Sequence[str]) -> list[str]:
-    """The names of the runs that made artifacts from those at `addresses`."""
-    found: dict[str, None] = {}
+def takers_after(session: Session, project: str, runs: Sequence[str], addresses: Sequence[str]) -> list[results.Taker]:
+    """The runs that `runs`, or the recorded producers of the artifacts at `addresses`, have caused, and those that made something of these
+    artifacts, each once. Not all of them were given one of the artifacts.
+    """
+    causes, read = dict.fromkeys(runs), dict[str, set[str]]()
     for some in _parts(addresses):
-        query = select(ArtifactEdge.run).where(col(ArtifactEdge.source).in_(some)).distinct()
-        found |= dict.fromkeys(session.exec(query.order_by(col(ArtifactEdge.run))))
-    return list(found)
+        causes |= dict.fromkeys(run for run in session.exec(select(Artifact.run).where(col(Artifact.address).in_(some))) if run)
+        for run, source in session.exec(select(ArtifactEdge.run, ArtifactEdge.source).where(col(ArtifactEdge.source).in_(some)).distinct()):
+            read.setdefault(run, set()).add(source)
+    found: dict[str, results.Taker] = {}
+    for column, names in ((col(Run.caused_by), list(causes)), (col(Run.name), list(read))):
+        for few in _parts(names):
+            taken = _takers(session, project, _TAKER.where(column.in_(few)).order_by(col(Run.sequence)))
+            found |= {taker.name: taker for taker in taken}
+    return [results.Taker(taker.name, taker.given | read.get(taker.name, frozenset())) for taker in found.values()]
+
+
+_TAKER = select(Run.project, Run.name, Run.inputs, Run.trigger)
+
+
+def _takers(session: Session, project: str, query: Any) -> list[results.Taker]:
+    return [
+        results.Taker(name, results.given(project, inputs.values(), trigger.get("artifact")))
+        for owner, name, inputs, trigger in session.exec(query)
+        if owner == project
+    ]
 
 
 def made(session: Session, project: str, names: Sequence[str]) -> dict[str, set[str]]:

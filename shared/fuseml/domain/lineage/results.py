@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from fuseml.domain import artifact, errors
@@ -57,20 +57,10 @@ def made(project: str, outputs: Iterable[str]) -> set[str]:
     }
 
 
-def next_runs(takers: Mapping[str, Sequence[str]], addresses: Iterable[str], known: Iterable[str]) -> list[str]:
-    """The runs that took one of the `addresses`, each once, without the `known` ones. `takers` is address -> names of runs."""
-    seen = set(known)
-    names = dict.fromkeys(name for address in sorted(addresses) for name in takers.get(address, ()))
-    return [name for name in names if name not in seen]
-
-
-def by_address(given: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
-    """Address -> the names of the runs that were given the artifact, by run -> addresses."""
-    found: dict[str, list[str]] = {}
-    for name, addresses in given.items():
-        for address in addresses:
-            found.setdefault(address, []).append(name)
-    return found
+def next_runs(takers: Iterable[Taker], addresses: Collection[str], known: Collection[str]) -> list[Taker]:
+    """Those of the runs that took one of the `addresses`, each once, without the `known` ones."""
+    found = {taker.name: taker for taker in takers if taker.name not in known and not taker.given.isdisjoint(addresses)}
+    return list(found.values())
 
 
 def inputs(project: str, recorded: Mapping[str, str], planned: Mapping[str, str]) -> list[Value]:

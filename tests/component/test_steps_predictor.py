@@ -264,6 +264,20 @@ def test_a_preview_has_a_name_of_its_own(platform: Platform, tmp_path: Path) -> 
     assert (platform.applications[0]["name"], platform.applications[0]["preview"]) == (f"{NAME}-feature-1a2b3c", "feature-1a2b3c")
 
 
+def test_without_code_each_registered_model_has_an_application_of_its_own(platform: Platform, tmp_path: Path) -> None:
+    platform.records = [{}] * 3
+    expected = {
+        "models:/wine/2": "workspace-wine-mlflow-e2e",
+        "models:/Rosé/1": "workspace-ros-mlflow-e2e-49a049a0",
+        "s3://x/m": "workspace-mlflow-e2e",
+    }
+    for number, model in enumerate(expected):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        predict(platform, folder, FUSEML_ENV_CODESET="", FUSEML_MODEL=model, FUSEML_APPS_URL="", FUSEML_TIMEOUT="1")
+    assert [item["name"] for item in platform.applications] == list(expected.values())
+
+
 def test_the_token_does_not_go_to_another_host(platform: Platform, tmp_path: Path) -> None:
     platform.answers = [serving(MODEL)]
     ended = predict(platform, tmp_path, FUSEML_APPS_URL=f"http://localhost:{platform.server_port}/apps")

@@ -45,7 +45,7 @@ def main() -> None:
     requested = sdk.input("model")
     model = tracking.exact(requested, os.environ)
     preview = os.environ.get("FUSEML_PREVIEW", "")
-    name = sdk.input("app-name", application_name(context.project, context.codeset, context.workflow))
+    name = sdk.input("app-name", application_name(context.project, context.codeset or model_name(model), context.workflow))
     if name != application_name(name):
         raise sdk.StepError(
             f"the input 'app-name' is '{name}': use lower-case letters, digits and '-', at most {_LONGEST_NAME}, starting with a letter"
@@ -121,6 +121,12 @@ def _digest(model: str) -> str:
     except Exception as error:  # of MLflow and its stores
         sdk.say(f"note: {model} is served without a check of its files, which cannot be read here: {type(error).__name__}: {error}")
         return ""
+
+
+def model_name(model: str) -> str:
+    """The name of a registered model, `models:/<name>/<version>`; empty for other addresses, which change with each version."""
+    match = re.fullmatch(r"models:/([^/@]+)/[^/]+", model)
+    return match[1] if match else ""
 
 
 def application_name(*parts: str) -> str:

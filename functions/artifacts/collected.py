@@ -10,7 +10,7 @@ from functions.artifacts.deps import Deps
 from fuseml import artifactstores
 from fuseml.artifactstores import choice
 from fuseml.domain import artifact, errors, events, plans
-from fuseml.store import runs
+from fuseml.store import removals, runs
 
 _log = logging.getLogger("fuseml.artifacts")
 
@@ -23,6 +23,8 @@ class Collected:
     address: artifact.Address
     description: artifactstores.Description | None = None
     uri: str = ""
+    deletion: str | None = None
+    """The moment at which retention had deleted the contents, before the store was asked (store.removals)."""
 
 
 def of_step(deps: Deps, event: events.Event) -> Mapping[str, Collected]:
@@ -40,10 +42,18 @@ def of_step(deps: Deps, event: events.Event) -> Mapping[str, Collected]:
         connections = {
             part.output: choice.planned(session, part.store, deps.keyring.unseal, step.project) for part in parts if not part.anonymous
         }
-    return {part.output: _described(part, step.project, step.outputs[part.output], connections.get(part.output)) for part in parts}
+        deletions = {text: removals.gone(session, text) for text in (step.outputs[part.output] for part in parts)}
+    return {
+        part.output: _described(
+            part, step.project, step.outputs[part.output], connections.get(part.output), deletions[step.outputs[part.output]]
+        )
+        for part in parts
+    }
 
 
-def _described(part: plans.Collect, project: str, text: str, connection: artifactstores.Connection | None) -> Collected:
+def _described(
+    part: plans.Collect, project: str, text: str, connection: artifactstores.Connection | None, deletion: str | None
+) -> Collected:
     address = artifact.Address.parse(text)
     if connection is None:
         return Collected(part, address)
@@ -53,7 +63,7 @@ def _described(part: plans.Collect, project: str, text: str, connection: artifac
     artifact.check_new(address)
     try:
         store = artifactstores.connect(connection)
-        return Collected(part, address, store.describe(address), store.locate(address).uri)
+        return Collected(part, address, store.describe(address), store.locate(address).uri, deletion)
     except errors.PermanentError as error:
         # The other outputs of the step are recorded nevertheless.
         _log.warning("%s is not recorded, because its store does not describe it: %s", address, error.message)

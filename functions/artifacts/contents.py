@@ -14,7 +14,7 @@ from fuseml.domain import artifact, errors
 from fuseml.domain.registry import selector
 from fuseml.domain.workflows import artifact_rules
 from fuseml.runtime import auth
-from fuseml.store import artifact_names, artifacts, codesets
+from fuseml.store import artifact_names, artifacts, codesets, removals
 from fuseml.usecases import stores
 
 _OUTSIDE = "(outside)"
@@ -56,6 +56,25 @@ def page(deps: Deps, reference: artifact.Address | artifact.Tagged, caller: auth
             return row.address, row.location or ""
         access = _access(deps, session, row.project, caller, lambda found: found.holder(row, opens=False), row)
     return row.address, artifactstores.connect(access.connection).page(artifact.Address.parse(row.address))
+
+
+def check_deleted(deps: Deps, row: artifacts.Artifact, caller: auth.Caller) -> str | None:
+    """The moment at which retention had deleted the contents of an artifact that is stored again since; None for contents that were not deleted.
+
+    Raises ConflictError for contents that were not stored again.
+    """
+    try:
+        with deps.store.read() as session:
+            deletion = removals.gone(session, row.address)
+            if deletion is None or row.external or artifacts.find(session, row.address) is not None:
+                return deletion
+            access = _access(deps, session, row.project, caller, lambda found: found.holder(row, opens=False), row)
+        artifactstores.connect(access.connection).describe(artifact.Address.parse(row.address))
+    except (errors.NotFoundError, errors.UnresolvedError):
+        raise errors.ConflictError(
+            f"retention deleted the contents of {row.address} at {deletion}; push them again, then register it"
+        ) from None
+    return deletion
 
 
 def _row(session: sqlmodel.Session, reference: artifact.Address | artifact.Tagged) -> artifacts.Artifact:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from fuseml.platform import Platform
 from fuseml.runtime import attestation, auth, cloudevents, secrets, signing
 from fuseml.store import database
+from fuseml.usecases import retention
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
     """The database, the broker, the keys of events, API tokens, the keyring that opens the accounts of artifact stores, and the signer of
     provenance, if any. Stores are chosen for the control plane's own `zone`. `public_url` is the API's address.
+    The contents of pruned artifacts go `contents_grace` seconds later.
     """
 
     store: database.Database
@@ -23,6 +25,7 @@ class Deps:
     zone: str = ""
     attestor: attestation.Attestor | None = None
     public_url: str = ""
+    contents_grace: float = retention.CONTENTS_GRACE
 
     @classmethod
     def of(cls, platform: Platform) -> Deps:

@@ -176,6 +176,8 @@ def _record_collected(
         step=step.step,
         digest=made.description.digest,
         size=made.description.size,
+        collected_after=made.deletion,
+        is_collected=True,
     )
     _link(session, run, step.step, read, made.address)
     return payloads
@@ -237,6 +239,8 @@ def _record(
     step: str | None = None,
     digest: str | None = None,
     size: int | None = None,
+    is_collected: bool = False,
+    collected_after: str | None = None,
 ) -> list[events.Payload]:
     row = artifacts.Artifact(
         address=str(address),
@@ -256,7 +260,8 @@ def _record(
     metrics = descriptor.metrics_of(details.get("metrics"))
     # Reports have no order: a model is registered before the end of the step that knows its metrics.
     completed = artifacts.completed(session, row, metrics)
-    return [recorded(row, completed)] if artifacts.record(session, row, metrics) or completed else []
+    new = artifacts.record(session, row, metrics, needs_contents=is_collected, proof=collected_after)
+    return [recorded(row, completed)] if new or completed else []
 
 
 def recorded(row: artifacts.Artifact, completed: Sequence[str] = ()) -> events.ArtifactRecorded:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sqlmodel
 
-from functions.artifacts import recording
+from functions.artifacts import contents, recording
 from functions.artifacts.deps import Deps
 from fuseml.domain import artifact, errors, events
 from fuseml.domain.artifacts import descriptor, search
@@ -87,11 +87,12 @@ def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> V
     """Register an artifact; the same facts again change nothing.
 
     Raises NotFoundError for an unknown project, InvalidError for an unknown run or source, ConflictError for other facts than those of
-    the address, ForbiddenError for a step that registers for another project or run.
+    the address and for contents that retention has deleted, ForbiddenError for a step that registers for another project or run.
     """
     address = artifact.Address.parse(given.address)
     _check_project(address.project, caller)
     claimed, given = given, _of_step(given, caller.step) if caller.step else given
+    proof = contents.check_deleted(deps, _row(address, given), caller)
     with deps.store.write() as session:
         codesets.project(session, address.project)
         _check_origin(session, address, given, caller)
@@ -105,7 +106,11 @@ def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> V
             if caller.step and (stored.run != caller.step.run or stored.step not in (None, caller.step.step)):
                 # A step adds no facts to what another step has made.
                 return views(session, [stored])[0]
-        payloads = [recording.recorded(row)] if artifacts.record(session, row, given.metrics) else []
+        payloads = (
+            [recording.recorded(row)]
+            if artifacts.record(session, row, given.metrics, needs_contents=not given.external, proof=proof)
+            else []
+        )
         made = artifacts.get(session, row.address)
         for source in given.sources:
             lineage.link(session, source, made.address, made.run or "", made.step)

@@ -13,7 +13,7 @@ from fuseml.domain.runs import FINISHED, Observation, advance
 from fuseml.domain.workflows import concurrency
 from fuseml.runtime import clock
 from fuseml.runtime.telemetry import trace
-from fuseml.store import codesets, decisions, runs, workflows
+from fuseml.store import codesets, decisions, run_locks, runs, workflows
 from fuseml.usecases import lifecycle, planner
 
 Planning = Callable[[str, str], plans.Plan]
@@ -64,6 +64,7 @@ def create(session: sqlmodel.Session, spec: planner.RunSpec, planning: Planning,
     # A run without approvals is one execution. In any other run, `advance` begins the first execution.
     row.execution = 0 if any(step.approval for step in plan.steps) else 1
     runs.add(session, row, [name for name in names if name in reused or name in executed], reused, cached)
+    run_locks.note(session, row.id, plan)
     payloads = [
         created,
         *(_supersede(session, row) if spec.document.concurrency and spec.document.concurrency.policy == "cancel" else ()),

@@ -123,6 +123,7 @@ class Furnished:
             more = {"run": "hello-1", "digest": f"sha256:{'3' * 64}"} if version == 3 else {}
             post("/artifacts", {"address": f"model://demo/m/{version}", "format": "mlflow", "metrics": {"rmse": version}, **more})
         post("/artifacts", {"address": DATASET})
+        assert client.put("/artifacts/retention/demo/model", json={"newest": 1000}, headers=TOKEN).status_code == 200
         post("/runnables?project=demo", RUNNABLE)
         for name in ("tags/best", "labels/eu"):
             assert client.put(f"/artifacts/model/demo/m/1/{name}", headers=TOKEN).status_code == 200

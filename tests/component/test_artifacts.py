@@ -333,7 +333,7 @@ def test_an_artifact_in_use_is_not_deleted_and_a_deleted_one_leaves_its_history(
     assert [item["change"] for item in history["changes"]] == ["deleted", "untagged", "tagged"]
     near = api.call("GET", "/lineage/dataset/demo/raw/1")
     assert near["nodes"] == [{"address": "dataset://demo/raw/1", "recorded": True}, {"address": MODEL, "recorded": False}]
-    assert api.published[-1].data == {"address": MODEL, "by": "ada", "change": 3, "digest": DIGEST}
+    assert api.published[-1].data == {"address": MODEL, "by": "ada", "change": 3, "digest": DIGEST, "reason": ""}
     assert "was deleted with the digest" in api.register(MODEL, digest=OTHER, status=409)["message"]
     assert api.register(MODEL, digest=DIGEST)["digest"] == DIGEST
 

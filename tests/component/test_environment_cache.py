@@ -194,7 +194,7 @@ def test_other_outputs_are_reused_still(store: database.Database, removed: str) 
     for output in ("a_b", "a%b", "axb", "a/b"):
         run(store, output, cached=f"of {output}")
     with store.write() as session:
-        executions.forget(session, removed)
+        executions.forget(session, [removed])
     with store.read() as session:
         kept = {output for output in ("a_b", "a%b", "axb", "a/b") if executions.find(session, "p", f"of {output}")}
     assert kept == {"a_b", "a%b", "axb", "a/b"} - {removed}

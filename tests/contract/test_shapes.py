@@ -13,7 +13,16 @@ import typer
 from functions.artifacts import wire as artifacts_wire
 from functions.runs import routes as runs_routes
 from fuseml.cli import main
-from fuseml.client import event_shapes, lineage_shapes, pipeline_shapes, registry_shapes, runnable_shapes, shapes, store_shapes
+from fuseml.client import (
+    event_shapes,
+    lineage_shapes,
+    pipeline_shapes,
+    registry_shapes,
+    retention_shapes,
+    runnable_shapes,
+    shapes,
+    store_shapes,
+)
 from infra import schema
 
 RESPONSES: Mapping[str, Any] = {
@@ -70,6 +79,11 @@ RESPONSES: Mapping[str, Any] = {
         for method in ("PUT", "DELETE")
         for collection in ("tags/{tag}", "labels/{label}")
     },
+    "GET /artifacts/retention": list[retention_shapes.RetentionPolicy],
+    "GET /artifacts/retention/{project}/{kind}": retention_shapes.RetentionPolicy,
+    "PUT /artifacts/retention/{project}/{kind}": retention_shapes.RetentionPolicy,
+    "GET /artifacts/prune": list[retention_shapes.Fate],
+    "POST /artifacts/prune": retention_shapes.Fates,
     "GET /lineage/{kind}/{project}/{name}/{version}": shapes.Lineage,
     "GET /lineage": list[shapes.Edge],
     "GET /events": list[event_shapes.EventSummary],

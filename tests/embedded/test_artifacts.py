@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -181,3 +182,37 @@ def test_what_cannot_be_read_is_refused_before_a_run_starts(server: servers.Serv
         assert (answer.status, message in answer.json["message"]) == (status, True), answer
         assert "secret" not in answer.json["message"]
     assert server.get("/runs") == []
+
+
+def test_a_policy_removes_what_nobody_needs(server: servers.Server, tmp_path: pathlib.Path) -> None:
+    used, second, third = (push(server, tmp_path / name, size)["address"] for name, size in (("a", 1), ("b", 2), ("c", 3)))
+    start(server, used)
+    expect_succeeded(server, "shelf-1")
+    server.settled()
+
+    def prune(*options: str, code: int = 0, text: str = "") -> Any:
+        return server.fuseml("artifact", "prune", *options, code=code, text=text)
+
+    assert "There is no policy" in prune("--dry-run").stderr
+    tried = json.loads(prune("--dry-run", "-p", "demo", "-k", "dataset", "--newest", "2", "-o", "json").stdout)
+    assert tried == [], "two versions are the newest, the plan of a run with a model names the third"
+    set_ = server.fuseml("artifact", "retention", "set", "-p", "demo", "--kind", "dataset", "--newest", "1")
+    assert set_.stdout == "The project demo keeps of its dataset artifacts the newest 1 of each name.\n"
+    fates = {fate["address"]: fate["reason"] for fate in json.loads(prune("--dry-run", "--kept", "-o", "json").stdout)}
+    [model] = [item["address"] for item in server.get("/artifacts?kind=model")]
+    assert fates == {used: f"in the lock of shelf-1, which made {model}", second: None, third: "tagged latest"}
+    assert second in prune("--dry-run").stdout
+    assert "nothing was removed" in prune(code=1, text="n\n").stderr
+    assert "only try a policy" in prune("--newest", "1", code=1).stderr
+    assert len(server.get("/artifacts?kind=dataset")) == 3
+    assert "1 artifact removed." in prune(text="y\n").stdout
+    assert prune("--yes").stderr == "No artifact goes.\n"
+    assert [item["address"] for item in server.get("/artifacts?kind=dataset")] == sorted([used, third])
+    assert "there is no artifact" in server.fuseml("artifact", "pull", second, "--to", tmp_path / "pulled", code=1).stderr
+    assert server.fuseml("artifact", "retention", "show").stdout.split()[:2] == ["PROJECT", "KIND"]
+    server.fuseml("artifact", "retention", "remove", "-p", "demo", "-k", "dataset")
+    assert "so everything stays" in server.fuseml("artifact", "retention", "show").stderr
+    # The contents are in their store for an hour yet, and stay if the version is pushed again.
+    shutil.rmtree(tmp_path / "b")
+    assert push(server, tmp_path / "b", 2)["address"] == second
+    server.fuseml("artifact", "pull", second, "--to", tmp_path / "pulled")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fuseml.cli import artifact_contents, lineage_tree, options, output, session, terminal
+from fuseml.cli import artifact_contents, lineage_tree, options, output, retention, session, terminal
 from fuseml.cli.events import moment
 from fuseml.domain import errors
 
@@ -294,4 +294,6 @@ def lineage(
 _PUSH = ("fuseml artifact push data/ --kind dataset --name patients -p demo", "fuseml artifact push model.onnx --kind model --name churn")
 app.command(epilog=options.examples(*_PUSH))(artifact_contents.push)
 app.command(epilog=options.examples("fuseml artifact pull dataset://demo/patients@latest --to data"))(artifact_contents.pull)
+app.command(epilog=options.examples("fuseml artifact prune --dry-run", "fuseml artifact prune -p demo --kind model --yes"))(retention.prune)
+app.add_typer(retention.app, name="retention")
 app.command(name="open", epilog=options.examples("fuseml artifact open model://demo/diabetes/1"))(artifact_contents.open_)

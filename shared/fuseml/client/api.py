@@ -14,6 +14,7 @@ from fuseml.client import (
     predictions,
     projects,
     resolve,
+    retention,
     runnables,
     runs,
     shapes,
@@ -39,6 +40,7 @@ class Client:
         self.runs = runs.Runs(self._transport)
         self.applications = applications.Applications(self._transport)
         self.artifacts = artifacts.Artifacts(self._transport)
+        self.retention = retention.Retention(self._transport)
         self.events = events.Events(self._transport)
         self.extensions = extensions.Extensions(self._transport)
         self.resolver = resolve.Resolver(self._transport)

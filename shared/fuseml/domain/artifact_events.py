@@ -79,7 +79,8 @@ class ArtifactUnlabelled(_ArtifactChanged):
 
 
 class ArtifactDeleted(_ArtifactChanged):
-    """The descriptor of an artifact was deleted; its contents stay in their store."""
+    """The descriptor of an artifact was deleted. Its contents stay in their store, unless the `reason` is `retention`."""
 
     TYPE: ClassVar[str] = "org.fuseml.artifact.deleted.v1"
     digest: str | None = None
+    reason: str = ""

@@ -140,7 +140,7 @@ class EnvironmentCache:
                         if _image(place) in _needed(session):
                             return False
                         # First: a run that reuses the builder's output must not find an environment that is gone.
-                        executions.forget(session, _image(place))
+                        executions.forget(session, [_image(place)])
                     place.rename(trash)
                 else:
                     for lock in project.glob(".*.lock"):

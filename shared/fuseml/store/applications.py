@@ -103,6 +103,19 @@ def serving(session: Session, project: str, models: Collection[str]) -> list[str
     return sorted(found)
 
 
+def served_models(session: Session) -> dict[str, list[tuple[str, str | None]]]:
+    """Address of a model -> name and project of each application that serves it now; the project is None where it is unknown."""
+    application, revision = Application, ApplicationRevision
+    found: dict[str, set[tuple[str, str | None]]] = {}
+    query = select(application, revision).outerjoin(revision, col(revision.application) == application.name)
+    for row, former in session.exec(query):
+        documents = [row.document, *([former.document] if former is not None and str(former.revision) in row.traffic else [])]
+        for model in (document.get("model") for document in documents):
+            if model:
+                found.setdefault(model, set()).add((row.name, row.document.get("project")))
+    return {model: sorted(names, key=str) for model, names in found.items()}
+
+
 def page(session: Session, page: paging.Page, *, type: str | None = None, workflow: str | None = None) -> paging.Slice[Application]:
     """Applications by name."""
     query = select(Application)

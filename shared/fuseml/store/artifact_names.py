@@ -105,10 +105,10 @@ def remove_label(session: Session, row: Artifact, label: str, by: str, now: str)
     return _noted(session, row, "unlabelled", label, by, now)
 
 
-def note_deletion(session: Session, row: Artifact, by: str, now: str) -> ArtifactChange:
-    """Remove the labels of an artifact that is deleted, and record the deletion with its digest."""
+def note_deletion(session: Session, row: Artifact, by: str, now: str, reason: str = "") -> ArtifactChange:
+    """Remove the labels of an artifact that is deleted, and record the deletion with its digest; the reason stands as its name."""
     session.exec(sqlmodel.delete(ArtifactLabel).where(col(ArtifactLabel.address) == row.address))
-    return _noted(session, row, "deleted", "", by, now, digest=row.digest)
+    return _noted(session, row, "deleted", reason, by, now, digest=row.digest)
 
 
 def deletion(session: Session, address: str) -> ArtifactChange | None:

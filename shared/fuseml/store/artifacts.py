@@ -10,17 +10,27 @@ from sqlmodel import Session, col, select
 
 from fuseml.domain import artifact, errors
 from fuseml.domain.artifacts import descriptor
+from fuseml.store import removals
 from fuseml.store.tables.artifact_rows import Artifact, ArtifactMetric
 
 _FACTS = ("run", "step", "type", "format", "framework", "framework_version", "framework_order", "digest", "size", "location")
 
+_AT_ONCE = 500
+"""Addresses of one query."""
+
 _FILTERED = ("type", "format", "framework", "framework_version")
 
 
-def record(session: Session, row: Artifact, metrics: Mapping[str, float] | None = None) -> bool:
-    """Store an artifact. Returns False for a known one, which is immutable: only its missing fields are filled in."""
+def record(
+    session: Session, row: Artifact, metrics: Mapping[str, float] | None = None, *, needs_contents: bool = False, proof: str | None = None
+) -> bool:
+    """Store an artifact. Returns False for a known one, which is immutable: only its missing fields are filled in.
+
+    Raises TemporaryError while its contents are being deleted, and with `needs_contents` also for deleted ones without `proof` (store.removals).
+    """
     stored = session.get(Artifact, row.address)
     if stored is None:
+        removals.admit(session, row.address, proof, needs_contents=needs_contents)
         session.add(row)
         session.flush()
         _add_metrics(session, row.address, metrics or {})
@@ -96,7 +106,11 @@ def known(session: Session, addresses: Sequence[str]) -> set[str]:
 
 def of_addresses(session: Session, addresses: Sequence[str]) -> Sequence[Artifact]:
     """The artifacts at the addresses that have one."""
-    return session.exec(select(Artifact).where(col(Artifact.address).in_(addresses))).all() if addresses else []
+    return [
+        row
+        for start in range(0, len(addresses), _AT_ONCE)
+        for row in session.exec(select(Artifact).where(col(Artifact.address).in_(addresses[start : start + _AT_ONCE])))
+    ]
 
 
 def metrics_of(session: Session, addresses: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ import sqlalchemy
 from sqlmodel import Session, col, select
 
 from fuseml.domain import artifact, errors
-from fuseml.store import paging
+from fuseml.store import paging, retention
 from fuseml.store.tables.codeset_rows import Codeset, CodesetMove, CodesetRef, Project
 
 
@@ -46,6 +46,7 @@ def delete_project(session: Session, name: str) -> None:
     left = session.exec(select(Codeset.name).where(Codeset.project == name).limit(4)).all()
     if left:
         raise errors.ConflictError(f"project {name!r} still has codesets ({', '.join(left)}); delete them first")
+    retention.forget_project(session, name)
     session.delete(row)
 
 

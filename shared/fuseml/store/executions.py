@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import sqlalchemy
@@ -53,11 +54,14 @@ def without_key(session: Session, run_id: str) -> Sequence[run_rows.StepRun]:
     ).all()
 
 
-def forget(session: Session, output: str) -> None:
-    """Let no later run find the executions with this output, which is gone: an environment of a builder that was removed."""
+def forget(session: Session, outputs: Sequence[str]) -> None:
+    """Let no later run find the executions with one of these outputs, which are gone, such as a removed environment of a builder."""
+    if not outputs:
+        return
     table = run_rows.StepRun
     text = sqlalchemy.cast(col(table.outputs), sqlalchemy.Text)
-    found = select(table).where(col(table.cache_key) > UNKNOWN, text.contains(output, autoescape=True))
+    holds = (text.contains(json.dumps(output)[1:-1], autoescape=True) for output in outputs)
+    found = select(table).where(col(table.cache_key) > UNKNOWN, sqlalchemy.or_(*holds))
     for step in session.exec(found):
         step.cache_key = None
         session.add(step)

@@ -34,6 +34,8 @@ class Artifact(columns.Row, table=True):
         ),
         sqlalchemy.Index("artifact_by_framework", "framework", "address", "framework_order"),
         sqlalchemy.Index("artifact_search", "address", *_SEARCHED),
+        sqlalchemy.Index("artifact_by_age", "name", "project", "kind", "created", "address"),
+        sqlalchemy.Index("artifact_by_location", "location"),
     )
 
     address: str = Field(primary_key=True)

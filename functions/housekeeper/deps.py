@@ -12,6 +12,7 @@ from fuseml.platform import Platform
 from fuseml.runtime import clock, cloudevents, secrets, signing
 from fuseml.runtime.telemetry.conditions import Conditions
 from fuseml.store import database
+from fuseml.usecases import retention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class Deps:
     forgets a finished run after `engine_days`, 0 is never, or without a number as soon as its logs are there. `conditions` are the known
     faults. Steps register applications at `api_url`; it is empty where the registry has the address already. `lineage` receives the lineage of
     runs, if any, as jobs of `lineage_namespace` with links to `public_url`; it is left alone for `lineage_pause` seconds after a failure.
+    Policies of retention are applied every `retention_interval` seconds, contents go `contents_grace` seconds after their artifact, and
+    leftovers of uploads are looked for every `leftovers_interval` seconds.
     """
 
     store: database.Database
@@ -50,6 +53,9 @@ class Deps:
     lineage_namespace: str = "fuseml"
     lineage_pause: float = 60
     public_url: str = ""
+    retention_interval: float = 3600
+    contents_grace: float = retention.CONTENTS_GRACE
+    leftovers_interval: float = 86_400
 
     @classmethod
     def of(cls, platform: Platform) -> Deps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from functions.housekeeper import addresses, archive, health, lineage, models, previews, pushes, schedules
+from functions.housekeeper import addresses, archive, health, lineage, models, previews, pushes, retention, schedules
 from functions.housekeeper.deps import Deps
 from fuseml import servings
 from fuseml.domain import errors, events
@@ -77,6 +77,10 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         follow_addresses,
         health.check_health,
         lineage.send_lineage,
+        retention.prune_artifacts,
+        retention.delete_contents,
+        retention.delete_anonymous,
+        retention.discard_leftovers,
     )
     for repair in repairs:
         _repair(deps, repair, tick)

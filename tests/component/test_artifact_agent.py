@@ -241,3 +241,15 @@ def test_a_file_that_is_removed_before_it_is_read_is_asked_for_again(tmp_path: P
     files.drop("0" * 64)
     with pytest.raises(errors.TemporaryError, match="'a' of the upload is missing; send it again"):
         b"".join(source.blocks())
+
+
+def test_an_agent_deletes_the_old_files_that_no_version_needs(tmp_path: Path) -> None:
+    with agents.store(tmp_path) as agent:
+        store = connect(agent.url)
+        place = store.place("dataset", PROJECT, "iris")
+        first, second = (store.commit(place, store.write(place, sources({"a": b"same", name: name.encode()}))) for name in ("b", "c"))
+        for path in agent.folder.rglob("*"):
+            os.utime(path, (0, 0))
+        store.delete(first)
+        assert sorted(path.read_bytes() for path in agent.folder.rglob("files/*")) == [b"c", b"same"]
+        assert [version.address for version in store.versions("dataset", PROJECT, "iris").versions] == [second]

@@ -219,8 +219,14 @@ def _register_changes(api: http.Api, store: port.ArtifactStore) -> None:
 
     @api.route("DELETE", f"{wire.ROOT}/version", query=Addressed, status=204)
     def delete(query: Addressed) -> None:
-        """Delete a version and its tags. Does nothing for an unknown one. Capability `delete`."""
-        store.delete(query.of(store))
+        """Delete a version and its tags. Does nothing for an unknown one. Capability `delete`.
+
+        A store that FuseML lays out also deletes the files of the name that no version needs.
+        """
+        address = query.of(store)
+        store.delete(address)
+        if isinstance(store, port.Discards):
+            store.discard_name(address.kind, address.project, address.name)
 
 
 def _blocks() -> Iterator[bytes]:

@@ -7,6 +7,7 @@ upload leaves files that no version names, which the next upload reuses and `dis
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ from fuseml.domain.artifacts import names
 
 if TYPE_CHECKING:
     from fuseml.contents import Contents
+
+_log = logging.getLogger("fuseml.artifactstores")
 
 
 class BucketStore(Undeclared):
@@ -166,13 +169,34 @@ class BucketStore(Undeclared):
         """Delete the leftovers of all names that were written more than `stale` seconds ago; the number of files. One name after the other."""
         count = self._contents.discard_unfinished(stale)
         for kind in sorted(self.kinds):
-            after = ""
-            while entries := self._contents.entries(kind, after, 1):
-                root = "/".join(entries[0].key.split("/")[:3])
-                count += leftovers.discard(self._contents, Keys(root), stale)
-                # Behind every key of this name.
-                after = f"{root}/z"
+            count += sum(leftovers.discard(self._contents, Keys(root), stale) for root in self._roots(kind))
         return count
+
+    def discard_name(self, kind: str, project: str, name: str, stale: float = leftovers.STALE) -> int:
+        """See `Discards.discard_name`."""
+        return leftovers.discard(self._contents, Keys.of(kind, project, name), stale)
+
+    def discard_some(self, kind: str, project: str, after: str = "", *, seconds: float, stale: float = leftovers.STALE) -> str:
+        """See `Discards.discard_some`."""
+        until = time.monotonic() + seconds
+        if not after:
+            self._contents.discard_unfinished(stale)
+        for root in self._roots(Keys.of(kind, project, "a").owner, after):
+            try:
+                leftovers.discard(self._contents, Keys(root), stale)
+            except errors.PermanentError as error:
+                # Such as a damaged manifest, which keeps the leftovers of its name only.
+                _log.warning("leftovers below %s stay: %s", root, error.message)
+            if time.monotonic() > until:
+                return root
+        return ""
+
+    def _roots(self, prefix: str, after: str = "") -> Iterator[str]:
+        """The roots of the keys of each name below a prefix, behind one of them."""
+        # Behind every key of a name.
+        while entries := self._contents.entries(prefix, f"{after}/z" if after else "", 1):
+            after = "/".join(entries[0].key.split("/")[:3])
+            yield after
 
     def _write_file(self, keys: Keys, source: Source) -> File:
         file = measured(source)

@@ -49,6 +49,11 @@ class Keys:
         return Keys.of(address.kind, address.project, address.name)
 
     @property
+    def owner(self) -> str:
+        """What the keys of all names of this kind and project begin with."""
+        return self.root.rpartition("/")[0]
+
+    @property
     def files(self) -> str:
         return f"{self.root}/files"
 

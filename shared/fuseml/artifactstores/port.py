@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from fuseml.artifactstores import verification
 from fuseml.domain import errors
@@ -207,6 +207,20 @@ class ArtifactStore(Protocol):
 
     def changes(self, position: str = "") -> Changes:
         """Versions that were created or changed after a position of a former answer; of all versions without one."""
+
+
+@runtime_checkable
+class Discards(Protocol):
+    """A store of FuseML's own, in which killed uploads and deleted versions leave contents that no version names.
+
+    Contents younger than `stale` seconds stay: a present upload may need them.
+    """
+
+    def discard_name(self, kind: str, project: str, name: str, stale: float = ...) -> int:
+        """Delete the leftovers of one name; the number of files."""
+
+    def discard_some(self, kind: str, project: str, after: str = "", *, seconds: float, stale: float = ...) -> str:
+        """Delete leftovers of the names of a project, for about so many seconds; the position for the next call, empty at the end."""
 
 
 class Undeclared:

@@ -153,6 +153,9 @@ def _address(case: schemathesis.Case[Any]) -> None:
                 part |= {name: _existing(path, name, value) for name, value in part.items()}
         if valid := VALID.get(case.operation.label):
             _make_nearly_valid(case, valid)
+    # `/workflows/runs` is another operation than `/workflows/{name}`, whose names are never that.
+    if case.path_parameters and path.format(**case.path_parameters) in api.raw_schema["paths"]:
+        case.path_parameters = {name: f"{value}-1" for name, value in case.path_parameters.items()}
     if path == "/extensions/discover" and isinstance(case.body, dict) and isinstance(urls := case.body.get("urls"), list):
         case.body["urls"] = [furnished.ENDPOINT if isinstance(url, str) and "://" in url else url for url in urls]
     if path == "/catalogs" and isinstance(case.body, dict) and "//" in str(case.body.get("url")):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fuseml.artifactstores import File, layout, manifest, paths, verification
 from fuseml.contents import valid_key
 from fuseml.domain import errors
+from fuseml.steps import model_digest
 
 part = st.text(st.characters(min_codepoint=33, exclude_characters="/\\\x7f", exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
     lambda text: text not in (".", "..")
@@ -64,14 +66,42 @@ def test_different_names_have_different_keys_that_every_store_can_keep(project: 
     assert (keys == layout.Keys.of("dataset", project, other)) == (name == other)
 
 
-@given(st.lists(st.binary(max_size=20), max_size=6), st.data())
-def test_only_the_recorded_bytes_are_read_to_the_end(blocks: list[bytes], data: st.DataObject) -> None:
+@example([b""], [b"x", b""])
+@given(st.lists(st.binary(max_size=20), max_size=6), st.lists(st.binary(max_size=20), max_size=6))
+def test_only_the_recorded_bytes_are_read_to_the_end(blocks: list[bytes], changed: list[bytes]) -> None:
     whole = b"".join(blocks)
     digest = f"md5:{hashlib.md5(whole).hexdigest()}"
     assert b"".join(verification.verified(blocks, len(whole), digest, "it")) == whole
-    changed = data.draw(st.lists(st.binary(max_size=20), max_size=6).filter(lambda found: b"".join(found) != whole))
+    assume(b"".join(changed) != whole)
     received = b""
     with pytest.raises(errors.PermanentError, match="it is damaged in the store"):
         for block in verification.verified(changed, len(whole), digest, "it"):
             received += block
     assert len(received) < max(len(whole), len(b"".join(changed)))
+
+
+@example({"a": [b"x", b""], "b": []}, "b", 0)
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=5), st.lists(st.binary(max_size=20), max_size=4), min_size=1), st.text(), st.integers(0, 7)
+)
+def test_files_with_one_digest_are_read_to_the_end_only_if_all_of_them_are_the_recorded_ones(
+    files: dict[str, list[bytes]], other: str, bit: int
+) -> None:
+    def of(found: Mapping[str, bytes]) -> str:
+        return model_digest.of_digests(found)
+
+    digest = of({path: hashlib.sha256(b"".join(blocks)).digest() for path, blocks in files.items()})
+    whole = verification.Whole(digest, list(files), of, "it")
+    assert {path: b"".join(whole.verified(blocks, path, None)) for path, blocks in files.items()} == {
+        p: b"".join(b) for p, b in files.items()
+    }
+    damaged = other if other in files else min(files)
+    changed = {**files, damaged: [*files[damaged], bytes([1 << bit])]}
+    again, received = verification.Whole(digest, list(files), of, "it"), b""
+    with pytest.raises(errors.PermanentError, match="it is damaged in the store"):
+        for path, blocks in changed.items():
+            for block in again.verified(blocks, path, None):
+                received += block
+    contents = [b"".join(blocks) for blocks in changed.values()]
+    # An empty last file has no block to hold back.
+    assert len(received) < sum(map(len, contents)) or not contents[-1]

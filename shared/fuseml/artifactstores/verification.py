@@ -24,9 +24,11 @@ def verified(blocks: Iterable[bytes], size: int | None, digest: str, subject: st
         if size is not None and count > size:
             break
         hashed.update(block)
-        if held:
-            yield held
-        held = block
+        # An empty block at the end must not hand out the one before it.
+        if block:
+            if held:
+                yield held
+            held = block
     _compare(_size(count, size), _size(size, size), subject)
     _compare(f"{algorithm}:{hashed.hexdigest()}", digest, subject)
     if held:
@@ -53,9 +55,11 @@ class Whole:
             if size is not None and count > size:
                 break
             hashed.update(block)
-            if held:
-                yield held
-            held = block
+            # An empty block at the end must not hand out the one before it.
+            if block:
+                if held:
+                    yield held
+                held = block
         _compare(_size(count, size), _size(size, size), f"{path!r} of {self.subject}")
         self._found[path] = hashed.digest()
         if self.digest and len(self._found) == len(self.paths):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from fuseml.domain import errors, finite
-from fuseml.domain.artifacts import search
+from fuseml.domain.artifacts import conditions, search
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry import versions
 from fuseml.domain.runnables import values
@@ -89,8 +89,8 @@ class Watch(document.Model):
     """The part of an input that counts as a change: files of a codeset, fields of a dataset, or a condition on the metrics of a model."""
 
     paths: Annotated[Items[document.Text], pydantic.Field(description="Globs of files of a codeset: conda.yaml, src/**.")] = []
-    fields: Annotated[Items[Word], pydantic.Field(description="Fields of a dataset.")] = []
-    metrics: Annotated[Line, pydantic.Field(description="A condition on the metrics of a model: rmse < 0.8.")] = ""
+    fields: Annotated[Items[Word], pydantic.Field(description="Fields of a dataset's descriptor or metadata: digest, rows.")] = []
+    metrics: Annotated[Line, pydantic.Field(description="Conditions on the metrics of a model: rmse < 0.8, r2 > 0.5.")] = ""
 
 
 class Input(document.Model):
@@ -347,6 +347,8 @@ def _watch(item: Input) -> Iterator[Problem]:
     for field, kind in (("paths", "codeset"), ("fields", "dataset"), ("metrics", "model")):
         if getattr(item.watch, field) and item.type != kind:
             yield ("watch", field), f"only a {kind} has {field} to watch; this input is a {item.type}"
+    if item.watch.metrics and (message := _message(lambda: conditions.comparisons(item.watch.metrics))):
+        yield ("watch", "metrics"), message
     for index, glob in enumerate(item.watch.paths):
         message = _message(lambda text=glob: triggers.check_path(text))
         if message:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import sqlmodel
 
-from functions.artifacts import recording
 from functions.artifacts.deps import Deps
 from fuseml.domain import artifact, errors, events
 from fuseml.domain.artifacts import descriptor, search
@@ -17,7 +16,7 @@ from fuseml.domain.runnables import descriptor as runnable_descriptor
 from fuseml.domain.runnables import matching
 from fuseml.runtime import auth, clock, cloudevents
 from fuseml.store import applications, artifact_names, artifact_search, artifacts, codesets, lineage, paging, runs
-from fuseml.usecases import runnables
+from fuseml.usecases import artifact_records, runnables
 
 MOST_EDGES = 2000
 """Edges of one answer about lineage."""
@@ -105,7 +104,7 @@ def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> V
             if caller.step and (stored.run != caller.step.run or stored.step not in (None, caller.step.step)):
                 # A step adds no facts to what another step has made.
                 return views(session, [stored])[0]
-        payloads = [recording.recorded(row)] if artifacts.record(session, row, given.metrics) else []
+        payloads = [artifact_records.recorded(row)] if artifacts.record(session, row, given.metrics) else []
         made = artifacts.get(session, row.address)
         for source in given.sources:
             lineage.link(session, source, made.address, made.run or "", made.step)

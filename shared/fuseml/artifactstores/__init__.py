@@ -142,7 +142,7 @@ def _dvc(connection: Connection) -> ArtifactStore:
     if host is None:
         url = connection.setting("FUSEML_GIT_URL")
         # The folder of the embedded server's repositories is opened without an account.
-        host = githosts.connect(url, "" if url.startswith("file:") else connection.setting("FUSEML_GIT_TOKEN"), "")
+        host = githosts.connect(url, "" if url.startswith("file://") else connection.setting("FUSEML_GIT_TOKEN"), "")
     variables = {key: value for key, value in connection.environment.items() if key != "FUSEML_GIT_TOKEN"}
     return dvc.DvcStore(host, dvc_remote.Remote(connection.url, variables), variables)
 

@@ -21,7 +21,7 @@ def connect(url: str, token: str, public_url: str) -> GitHost:
 
     `file:///FOLDER` is the folder of an embedded server's repositories, to read them beside that server. Raises InvalidError for another folder.
     """
-    if url.startswith("file:"):
+    if url.startswith("file://"):
         from fuseml.githosts import embedded
 
         parts = urllib.parse.urlsplit(url)

@@ -179,7 +179,11 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
         by_name = [item.name for item in document.inputs if item.name == artifact.kind]
         inputs = dict.fromkeys([*by_type, *by_name][:1], uri)
         spec = planner.RunSpec(document=deployed.workflow, revision=revision, project=artifact.project, inputs=inputs)
-        if origin and origin.project == artifact.project and run_inputs.codesets(deployed.workflow):
+        if needed := run_inputs.codesets(deployed.workflow):
+            if origin is None or origin.project != artifact.project:
+                reason = f"{artifact.address} derives from no codeset version, which the input {needed[0]!r} needs"
+                _decline(session, event, reason, workflow=name)
+                continue
             spec = dataclasses.replace(spec, codeset=origin.codeset, ref=origin.ref, commit=origin.commit)
         cause = creation.Cause(
             event=event,

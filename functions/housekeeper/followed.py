@@ -5,6 +5,7 @@ A store is followed from its registration on: versions that it had before are re
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import sqlmodel
@@ -45,8 +46,9 @@ class Store:
         return self.service.resource in artifactstores.PUSHED
 
     def position(self, part: str) -> str:
-        """The name of the watermark for a part of the store. A store that is registered again is another one."""
-        return f"{POSITIONS}{self.name}@{self.registered}:{part}"
+        """The name of the watermark for a part of the store. One that is registered again, or at another address, is another store."""
+        addresses = " ".join(sorted(endpoint.url for endpoint in self.service.endpoints))
+        return f"{POSITIONS}{self.name}@{self.registered}:{hashlib.sha256(addresses.encode()).hexdigest()[:12]}:{part}"
 
     def binding(self, project: str, zone: str) -> selector.Binding | None:
         """The binding that the project's selectors get; None where it finds no such store."""

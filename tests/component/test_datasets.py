@@ -152,6 +152,19 @@ def test_a_store_that_is_registered_again_is_another_one_and_old_positions_go(fo
     assert sorted(following.recorded()) == [address(A)]
 
 
+def test_a_store_whose_address_is_put_right_brings_what_it_has_missed(following: Following) -> None:
+    following.register_dvc(url="s3://mistaken")
+    clone = following.codeset()
+    following.push(clone, {**data(A), **data(B, "other.csv")})
+    assert following.tick() == []
+    record = following.registry.client.get("/extensions/data").get_json()
+    record["services"][0]["endpoints"] = [{"url": following.remote.as_uri()}]
+    answer = following.registry.client.put("/extensions/data", json={"services": record["services"]})
+    assert answer.status_code == 200, answer.text
+    assert following.tick() == [address(B, "other.csv"), address(A)]
+    assert len(following.positions()) == 1
+
+
 # Which store
 
 

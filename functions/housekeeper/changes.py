@@ -25,6 +25,7 @@ from fuseml.domain.artifacts import descriptor
 from fuseml.domain.documents import document
 from fuseml.domain.plans import identity
 from fuseml.domain.registry import selector
+from fuseml.domain.runnables import descriptor as runnables
 from fuseml.probes import fan_out
 from fuseml.runtime import cloudevents
 from fuseml.store import artifacts, codesets, runs, watermarks
@@ -91,6 +92,9 @@ def _accounts(deps: Deps, session: sqlmodel.Session, store: followed.Store) -> I
             projects.setdefault(account, set()).add(project)
     for account, binding in bindings.items():
         try:
+            # Before a secret is opened: most stores report nothing. An agent is asked what it does.
+            if "changes" not in artifactstores.facts(binding).capabilities:
+                continue
             connection = choice.connection(session, binding, deps.keyring.unseal)
         except errors.PermanentError as error:
             deps.conditions.fault(_log, _subject(store), error.message)
@@ -149,8 +153,12 @@ def _unknown(deps: Deps, account: _Account, addresses: Sequence[artifact.Address
 
 
 def _new(deps: Deps, account: _Account, store: artifactstores.ArtifactStore, address: artifact.Address) -> _New | None:
-    """The facts about a version; None for one that was deleted since, and for one that the store cannot describe."""
+    """The facts about a version; None for one that was deleted since, and for one that cannot be recorded."""
     try:
+        if address.kind == "code" or (address.kind == "runnable" and runnables.is_version(address.version)):
+            raise errors.InvalidError(
+                f"no store brings a {address.kind} with such a version: git pushes code, `fuseml runnable register` runnables"
+            )
         found = store.describe(address)
         about = found.about
         given = {

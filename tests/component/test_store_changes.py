@@ -156,12 +156,14 @@ def test_many_versions_are_recorded_little_by_little_and_described_once(
 def test_a_version_that_cannot_be_described_holds_up_no_other(following: Following, kept: tuple[LoggingStore, str]) -> None:
     store, url = kept
     register(following, url)
-    broken, gone, odd = store.add("1"), store.add("2"), store.add("3", about=About(format="c\0sv"))
+    broken, gone = store.add("1"), store.add("2")
+    store.add("3", about=About(format="c\0sv"))
+    store.log += [Address("code", "demo", "iris", "c" * 40), Address("runnable", "demo", "train", "1.0.0")]
     fine = store.add("4")
     store.broken.add(broken)
     store.delete(gone)
     assert following.tick() == [str(fine)]
-    assert str(odd) not in following.recorded()
+    assert following.recorded().keys() == {str(fine)}
 
 
 def test_an_account_is_believed_about_the_projects_that_have_it(following: Following, kept: tuple[LoggingStore, str]) -> None:

@@ -219,6 +219,13 @@ def test_pushed_data_starts_training_and_the_model_its_serving(server: servers.S
     expect_model(server, 3, third, commit, slope=5)
     assert [run["name"] for run in runs(server, "train")] == ["train-1", "train-2", "train-3"]
 
+    # On a remote that is not the store's: the reason is on record.
+    text = (checkout.folder / ".dvc" / "config").read_text()
+    (checkout.folder / ".dvc" / "config").write_text(text.replace(str(tmp_path / "remote"), "s3://elsewhere/data"))
+    moved = checkout.push("elsewhere")
+    why = "is not the one of the store's record"
+    wait_until(lambda: why in " ".join(server.fuseml("why", moved).stdout.split()), "the reason")
+
     pulled = tmp_path / "pulled"
     server.fuseml("artifact", "pull", first, "--to", pulled)
     assert (pulled / "rows.csv").read_text().startswith("x,y\n1.0,2.0\n")

@@ -226,6 +226,14 @@ def test_a_store_of_changes_and_one_of_pushes_are_both_followed(following: Follo
     assert following.tick() == sorted([str(made), address("a" * 32)])
 
 
+def test_a_tracking_server_is_left_to_its_own_sweep(following: Following, kept: tuple[LoggingStore, str]) -> None:
+    store, url = kept
+    following.register("mlflow", {"resource": "mlflow-tracking", "endpoints": [{"url": url}]})
+    store.add()
+    assert following.tick() == []
+    assert (store.asked, following.positions()) == ([], {})
+
+
 def test_two_sweeps_at_once_record_once(following: Following, kept: tuple[LoggingStore, str], tmp_path: Path) -> None:
     store, url = kept
     register(following, url)

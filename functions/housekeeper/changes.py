@@ -187,7 +187,7 @@ def _record(deps: Deps, account: _Account, answer: _Answer, tick: events.Event) 
             return
         projects = set(codesets.project_names(session))
         payloads: list[events.Payload] = []
-        since = times.unix(account.store.registered) * 1000 if account.store.registered else 0
+        since = times.unix(account.store.registered) * 1000
         for new in answer.versions:
             if new.address.project in projects and not _is_of_run(session, new.producer):
                 recorded = _record_version(session, account.store, new)

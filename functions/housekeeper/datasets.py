@@ -111,14 +111,14 @@ def look_at_push(deps: Deps, event: events.Event) -> Look:
     results: list[tuple[_Target, artifactstores.Pushed]] = []
     refusals: list[str] = []
     for target in targets:
-        store = _connect(deps, target)
-        if store is not None:
-            try:
+        try:
+            store = _connect(deps, target)
+            if store is not None:
                 results.append((target, store.pushed(push.project, push.codeset, push.commit, push.before)))
-            except errors.NotFoundError:
-                continue  # the repository was deleted since
-            except errors.PermanentError as error:
-                refusals.append(error.message)
+        except errors.NotFoundError:
+            continue  # the repository was deleted since
+        except errors.PermanentError as error:
+            refusals.append(error.message)
     return Look(results, [] if results else refusals)
 
 
@@ -223,9 +223,12 @@ def _look(deps: Deps, target: _Target) -> _Found | None:
         return _Found(pushed, earlier, _Position(target.commit, history))
     except errors.NotFoundError:
         return None  # the repository was deleted since
-    except errors.PermanentError as error:
-        # Its data is elsewhere. It is looked at again when it moves.
+    except errors.InvalidError as error:
+        # Its data is elsewhere, as the decision on the push says. It is looked at again when it moves.
         _log.info("%s: %s", subject, error.message)
+        return _Found(artifactstores.Pushed([]), [], _Position(target.commit, None))
+    except errors.PermanentError as error:
+        deps.conditions.fault(_log, subject, error.message)
         return _Found(artifactstores.Pushed([]), [], _Position(target.commit, None))
     except errors.TemporaryError as error:
         deps.conditions.fault(_log, subject, error.message)

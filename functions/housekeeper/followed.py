@@ -19,6 +19,7 @@ from fuseml.store import extensions
 POSITIONS = "changes:"
 """The beginning of the names of the watermarks that hold the positions in stores."""
 
+_LONG_AGO = "1970-01-01T00:00:00.000000Z"
 _ELSEWHERE = frozenset({trackers.RESOURCE})
 """Resources whose versions come by webhooks of their own, with a sweep of their own."""
 
@@ -38,7 +39,7 @@ class Store:
     @property
     def registered(self) -> str:
         """The time of its registration."""
-        return self.service.status.registered or self.record.status.registered or ""
+        return self.service.status.registered or self.record.status.registered or _LONG_AGO
 
     @property
     def is_pushed(self) -> bool:

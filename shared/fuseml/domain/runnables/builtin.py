@@ -89,7 +89,10 @@ _DOCUMENTS: Sequence[Mapping[str, Any]] = (
         "inputs": [
             _OPTIONAL_CODESET,
             _MODEL,
-            _optional("app-name", "the name of the application; by default PROJECT-CODESET-WORKFLOW, with the name of the model in a run without code"),
+            _optional(
+                "app-name",
+                "the name of the application; by default PROJECT-CODESET-WORKFLOW, with the name of the model in a run without code",
+            ),
             _optional("runtime", "the environment of the model: the output `image` of a builder", takes=["image"]),
             _optional("public", "whether every caller gets predictions", type="boolean"),
             _optional("follow", "whether the application follows the model's address to later versions", type="boolean"),

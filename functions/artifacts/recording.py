@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +17,7 @@ from fuseml.domain.runnables import variants
 from fuseml.domain.workflows import Workflow, deployment
 from fuseml.runtime import clock
 from fuseml.store import artifact_names, artifacts, codesets, decisions, lineage, runs, workflows
-from fuseml.usecases import model_digests, runnables, stores
-
-_log = logging.getLogger("fuseml.artifacts")
+from fuseml.usecases import artifact_records, model_digests, runnables, stores
 
 
 def on_codeset_pushed(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -29,7 +26,11 @@ def on_codeset_pushed(session: sqlmodel.Session, event: events.Event) -> Sequenc
     address = artifact.code(pushed.project, pushed.codeset, pushed.commit)
     details = {"ref": pushed.ref, "message": pushed.message, "pusher": pushed.pusher}
     digest = f"gitCommit:{pushed.commit}"
-    return [] if _is_gone(session, address, digest) else _record(session, address, None, details, format="git", digest=digest)
+    return (
+        []
+        if artifact_records.is_gone(session, address, digest)
+        else artifact_records.record(session, address, None, details, format="git", digest=digest)
+    )
 
 
 def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -43,8 +44,8 @@ def on_model_registered(session: sqlmodel.Session, event: events.Event) -> Seque
         "source": model.model_source,
         "digest": model_digests.of_tags(model.tags),
     }
-    gone = _is_gone(session, address, details["digest"])
-    return [] if gone else _record(session, address, model.tags.get("fuseml.run"), details, format="mlflow")
+    gone = artifact_records.is_gone(session, address, details["digest"])
+    return [] if gone else artifact_records.record(session, address, model.tags.get("fuseml.run"), details, format="mlflow")
 
 
 def on_model_tagged(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -91,9 +92,9 @@ def on_step_finished(session: sqlmodel.Session, event: events.Event, made: Mappi
         described = {name: step.outputs.get(name) for name in ("uri", "digest", "rows")}
         details = described if is_dataset else {"uri": value, "metrics": _metrics(step.outputs.get("metrics", ""))}
         # A model is registered once; the same dataset can be made again.
-        if _is_gone(session, address, descriptor.digest_of(details.get("digest")), since=run.created if is_dataset else ""):
+        if artifact_records.is_gone(session, address, descriptor.digest_of(details.get("digest")), since=run.created if is_dataset else ""):
             continue
-        recorded += _record(session, address, step.run, details, format=None if is_dataset else "mlflow", step=step.step)
+        recorded += artifact_records.record(session, address, step.run, details, format=None if is_dataset else "mlflow", step=step.step)
         _link(session, run, step.step, sources, address)
     return recorded
 
@@ -113,7 +114,7 @@ def _runnables(session: sqlmodel.Session, event: events.Event, run: runs.Run, st
         for item in variants.listed(step.outputs[variants.OUTPUT]):
             with _reasons(session, event, run, step):
                 address, new = runnables.register_made(session, step.project, variants.runnable(item), run, step.step)
-                payloads += [recorded(new)] if new else []
+                payloads += [artifact_records.recorded(new)] if new else []
                 if run.codeset and run.commit:
                     lineage.link(session, str(artifact.code(run.project, run.codeset, run.commit)), address, step.run, step.step)
     return payloads
@@ -140,34 +141,18 @@ def _reasons(session: sqlmodel.Session, event: events.Event, run: runs.Run, step
         decisions.record(session, event, reason, clock.now(), workflow=run.workflow, run=run.name, commit=run.commit)
 
 
-def _is_gone(session: sqlmodel.Session, address: artifact.Address, digest: str | None, since: str = "") -> bool:
-    """Whether the artifact was deleted, and a report of it records nothing: one of contents that were made before the deletion (made `since`
-    this time), or of other contents than the deleted ones.
-    """
-    if artifacts.find(session, str(address)) is not None:
-        return False
-    deleted = artifact_names.deletion(session, str(address))
-    if deleted is None:
-        return False
-    former = artifact_names.deleted_digest(session, str(address))
-    gone = since <= deleted.made or (former is not None and digest is not None and digest != former)
-    if gone:
-        _log.info("%s was deleted by %s; its report records nothing", address, deleted.by)
-    return gone
-
-
 def _record_collected(
     session: sqlmodel.Session, run: runs.Run, step: events.RunStepFinished, made: collected.Collected, read: Sequence[artifact.Address]
 ) -> list[events.Payload]:
     """Record one artifact that the engine has collected; none that is anonymous."""
-    if made.description is None or _is_gone(session, made.address, made.description.digest, since=run.created):
+    if made.description is None or artifact_records.is_gone(session, made.address, made.description.digest, since=run.created):
         return []
     details = {
         "uri": made.uri,
         stores.STORE_FACT: made.part.store.name,
         "metrics": _metrics(step.outputs.get("metrics", "")) if made.address.kind == "model" else None,
     }
-    payloads = _record(
+    payloads = artifact_records.record(
         session,
         made.address,
         step.run,
@@ -227,44 +212,3 @@ def _metrics(text: str) -> dict[str, Any]:
         # An output of another shape is valid; only a JSON object is metadata.
         return {}
     return metrics if isinstance(metrics, dict) else {}
-
-
-def _record(
-    session: sqlmodel.Session,
-    address: artifact.Address,
-    run: str | None,
-    details: Mapping[str, Any],
-    *,
-    format: str | None,
-    step: str | None = None,
-    digest: str | None = None,
-    size: int | None = None,
-    is_collected: bool = False,
-    collected_after: str | None = None,
-) -> list[events.Payload]:
-    row = artifacts.Artifact(
-        address=str(address),
-        kind=address.kind,
-        project=address.project,
-        name=address.name,
-        version=address.version,
-        run=run,
-        step=step,
-        format=format,
-        digest=descriptor.digest_of(digest or details.get("digest")),
-        size=size,
-        location=details.get("uri"),
-        details={key: value for key, value in details.items() if value},
-        created=clock.now(),
-    )
-    metrics = descriptor.metrics_of(details.get("metrics"))
-    # Reports have no order: a model is registered before the end of the step that knows its metrics.
-    completed = artifacts.completed(session, row, metrics)
-    new = artifacts.record(session, row, metrics, needs_contents=is_collected, proof=collected_after)
-    return [recorded(row, completed)] if new or completed else []
-
-
-def recorded(row: artifacts.Artifact, completed: Sequence[str] = ()) -> events.ArtifactRecorded:
-    """The event that reports the artifact, or the facts that have `completed` it."""
-    parts = {"address": row.address, "kind": row.kind, "project": row.project, "name": row.name, "version": row.version}
-    return events.ArtifactRecorded(**parts, run=row.run, completed=",".join(completed))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sqlmodel
 
-from functions.artifacts import contents, recording
+from functions.artifacts import contents
 from functions.artifacts.deps import Deps
 from fuseml.domain import artifact, errors, events
 from fuseml.domain.artifacts import descriptor, search
@@ -17,7 +17,7 @@ from fuseml.domain.runnables import descriptor as runnable_descriptor
 from fuseml.domain.runnables import matching
 from fuseml.runtime import auth, clock, cloudevents
 from fuseml.store import applications, artifact_names, artifact_search, artifacts, codesets, lineage, paging, runs
-from fuseml.usecases import runnables
+from fuseml.usecases import artifact_records, runnables
 
 MOST_EDGES = 2000
 """Edges of one answer about lineage."""
@@ -107,7 +107,7 @@ def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> V
                 # A step adds no facts to what another step has made.
                 return views(session, [stored])[0]
         payloads = (
-            [recording.recorded(row)]
+            [artifact_records.recorded(row)]
             if artifacts.record(session, row, given.metrics, needs_contents=not given.external, proof=proof)
             else []
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from functions.dispatcher import creation, subscriptions
 from functions.dispatcher.deps import Deps
 from fuseml import artifactstores
 from fuseml.domain import errors, events, plans, times
-from fuseml.domain.plans import identity
+from fuseml.domain.plans import identity, run_inputs
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow, deployment, triggers
 from fuseml.runtime import clock
@@ -136,7 +137,8 @@ def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Eve
 
 
 def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
-    """A new model or dataset starts each matching workflow once. (Code comes as `codeset.pushed`.)
+    """A new model or dataset starts each matching workflow once. (Code comes as `codeset.pushed`.) Inputs that are codesets get the codeset
+    version that it derives from.
 
     A workflow whose filters it does not pass yet starts when facts that are reported later complete it.
     """
@@ -150,7 +152,7 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
         return _decline(session, event, f"{artifact.address} is external: a reference starts nothing")
     uri = subscriptions.uri_of(artifact, row)
     producer = runs.find_named(session, artifact.run) if artifact.run else None
-    origin = subscriptions.origin_of(session, producer)
+    origin = subscriptions.code_of(session, artifact, subscriptions.origin_of(session, producer))
     payloads: list[events.Payload] = []
     if artifact.completed:
         matches = subscriptions.matches(session, artifact.kind, artifact.project, artifact.name)
@@ -170,14 +172,19 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
             _decline(session, event, f"{artifact.address} derives from {ancestor}, a run of the same workflow", workflow=name)
             continue
         revision, document = _current(session, name)
-        code = (origin.project, origin.codeset, origin.ref) if origin and origin.codeset and origin.ref else None
-        deployed = _deployed(session, event, document, code)
+        deployed = _deployed(session, event, document, (origin.project, origin.codeset, origin.ref) if origin else None)
         if deployed is None:
             continue
         by_type = [item.name for item in document.inputs if item.type == artifact.kind]
         by_name = [item.name for item in document.inputs if item.name == artifact.kind]
         inputs = dict.fromkeys([*by_type, *by_name][:1], uri)
         spec = planner.RunSpec(document=deployed.workflow, revision=revision, project=artifact.project, inputs=inputs)
+        if needed := run_inputs.codesets(deployed.workflow):
+            if origin is None or origin.project != artifact.project:
+                reason = f"{artifact.address} derives from no codeset version, which the input {needed[0]!r} needs"
+                _decline(session, event, reason, workflow=name)
+                continue
+            spec = dataclasses.replace(spec, codeset=origin.codeset, ref=origin.ref, commit=origin.commit)
         cause = creation.Cause(
             event=event,
             meaning=f"artifact:{artifact.address}",

@@ -10,10 +10,19 @@ from typing import NamedTuple
 
 import sqlmodel
 
-from fuseml.domain import events
+from fuseml.domain import artifact, events
 from fuseml.domain.artifacts import subscription
 from fuseml.domain.workflows.models import On
-from fuseml.store import artifact_search, artifacts, runs, workflows
+from fuseml.store import artifact_search, artifacts, codesets, lineage, runs, workflows
+
+
+class Code(NamedTuple):
+    """A codeset version, and the ref that it was on."""
+
+    project: str
+    codeset: str
+    ref: str
+    commit: str
 
 
 class Match(NamedTuple):
@@ -98,6 +107,18 @@ def origin_of(session: sqlmodel.Session, producer: runs.Run | None) -> runs.Run 
         seen.add(producer.caused_by)
         producer = runs.find_named(session, producer.caused_by)
     return producer
+
+
+def code_of(session: sqlmodel.Session, recorded: events.ArtifactRecorded, origin: runs.Run | None) -> Code | None:
+    """The codeset version that the artifact derives from: that of the run on code, or the one that brought a data set; None without exactly one."""
+    if origin is not None:
+        ref = origin.ref or ""
+        return Code(origin.project, origin.codeset, ref, origin.commit) if origin.codeset and ref and origin.commit else None
+    sources = [artifact.Address.parse(text) for text in lineage.stated(session, recorded.address, "code")]
+    own = [source for source in sources if source.project == recorded.project]
+    if len(own) != 1 or codesets.find_codeset(session, own[0].project, own[0].name) is None:
+        return None
+    return Code(own[0].project, own[0].name, codesets.default_ref(session, own[0].project, own[0].name), own[0].version)
 
 
 def cause_of(session: sqlmodel.Session, producer: str | None, workflow: str) -> str | None:

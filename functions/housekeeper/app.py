@@ -6,7 +6,7 @@ import functools
 
 import flask
 
-from functions.housekeeper import service
+from functions.housekeeper import datasets, service
 from functions.housekeeper.deps import Deps
 from fuseml.domain import events
 from fuseml.runtime import cloudevents, http
@@ -15,7 +15,7 @@ from fuseml.runtime import cloudevents, http
 def create_app(deps: Deps) -> flask.Flask:
     """The Flask application."""
     api = http.Api("housekeeper", "The periodic sweep", tokens=None, store=deps.store)
-    # The handlers have no effect: the sweep and the repairs run after them, each with its own transactions.
+    # Most handlers have no effect: the sweep and the repairs run after them, each with its own transactions.
     cloudevents.Receiver(
         api,
         deps.store,
@@ -25,6 +25,7 @@ def create_app(deps: Deps) -> flask.Flask:
             events.TICK: cloudevents.nothing,
             events.ModelAliased.TYPE: cloudevents.nothing,
             events.ModelRegistered.TYPE: cloudevents.nothing,
+            events.CodesetPushed.TYPE: cloudevents.Informed(functools.partial(datasets.look_at_push, deps), datasets.record_pushed),
         },
         after=functools.partial(service.on_event, deps),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from functions.housekeeper import addresses, archive, health, lineage, models, previews, pushes, retention, schedules
+from functions.housekeeper import addresses, archive, changes, datasets, health, lineage, models, previews, pushes, retention, schedules
 from functions.housekeeper.deps import Deps
 from fuseml import servings
 from fuseml.domain import errors, events
@@ -31,7 +31,7 @@ def on_event(deps: Deps, event: events.Event) -> None:
     """Sweep on a tick; compare the addresses of applications with a model that has changed."""
     if event.type == events.TICK:
         on_tick(deps, event)
-    elif addresses.on_model_changed(deps, event):
+    elif event.type != events.CodesetPushed.TYPE and addresses.on_model_changed(deps, event):
         _repair(deps, serve, event)
 
 
@@ -73,6 +73,8 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         archive.archive_logs,
         archive.forget_runs,
         archive.remove_logs,
+        datasets.record_datasets,
+        changes.record_changes,
         models.publish_missed_models,
         follow_addresses,
         health.check_health,

@@ -177,10 +177,12 @@ def test_outputs_of_stages_and_folders_are_data(codeset: Codeset) -> None:
     )
     commit = codeset.push({"sub/raw.dvc": tracked(whole, "raw", 1) + "  nfiles: 2\n", "sub/dvc.lock": lock, "dvc.yaml": "stages: {}\n"})
     store = codeset.store()
-    assert [(output.path, output.hash, output.files) for output in store.outputs("demo", "iris", commit)] == [
-        ("sub/out.csv", out, None),
-        ("sub/raw", whole, 2),
+    pushed = store.pushed("demo", "iris", commit)
+    assert [(str(brought.description.address), brought.description.about.metadata) for brought in pushed.versions] == [
+        (f"dataset://demo/iris/sub/out.csv/{out}", {"path": "sub/out.csv", "commit": commit}),
+        (f"dataset://demo/iris/sub/raw/{whole}", {"path": "sub/raw", "commit": commit, "files": "2"}),
     ]
+    assert [brought.uri for brought in pushed.versions] == [store.locate(brought.description.address).uri for brought in pushed.versions]
     assert contents(store, address(whole, "sub/raw")) == {"a.txt": b"a", "deep/ü b.txt": b""}
     assert contents(store, address(out, "sub/out.csv")) == {"out.csv": b"5\n"}
     assert store.describe(address(whole, "sub/raw")).about.metadata["files"] == "2"

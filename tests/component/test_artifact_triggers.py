@@ -33,6 +33,12 @@ steps:
 """
 
 
+def both(name: str, pattern: str, takes: str = "model") -> str:
+    """A workflow that takes an artifact and a codeset."""
+    text = document(name, pattern, takes=takes).replace("inputs: [{name: it,", "inputs: [{name: code, type: codeset}, {name: it,", 1)
+    return text.replace("inputs: [{name: it, value", "inputs: [{codeset: {name: code}}, {name: it, value", 1)
+
+
 @pytest.fixture
 def world(tmp_path: pathlib.Path) -> Iterator[triggering.World]:
     system = triggering.World(tmp_path)
@@ -219,10 +225,49 @@ def test_an_artifact_without_an_input_for_it_still_starts_the_workflow(world: tr
 def test_patterns_without_an_effect_are_linted() -> None:
     mismatched = lint.lint_text(document("w", "model://*", takes="dataset"))
     assert any("no input has the type 'model'" in finding.message for finding in mismatched)
-    without_code = lint.lint_text(document("w", "model://*", takes="codeset"))
-    assert any("a model provides no codeset for the workflow's inputs" in finding.message for finding in without_code)
-    for sound in (document("w", "model://*"), document("w", "code://*", takes="codeset")):
+    for sound in (document("w", "model://*"), document("w", "code://*", takes="codeset"), both("w", "model://*")):
         assert [finding for finding in lint.lint_text(sound) if finding.path.startswith("on")] == []
+
+
+# The code of a run that an artifact starts
+
+
+def test_a_codeset_input_gets_the_code_that_the_artifact_derives_from(world: triggering.World) -> None:
+    world.workflow(both("explain", "model://*"))
+    train(world)
+    [run] = world.get("/runs?workflow=explain")
+    assert (run["codeset"], run["commit"], run["ref"]) == ("code", A, triggering.MAIN)
+    assert run["inputs"] == {"code": f"code://p/code/{A}", "it": "models:/m/1"}
+    # Its own artifacts derive from both.
+    world.finish(run["name"], dataset="dataset://p/explained/1", model="")
+    world.settle()
+    with world.store.read() as session:
+        edges = lineage.neighbourhood(session, "dataset://p/explained/1", "up", 1, 100).edges
+    assert {edge.source for edge in edges} == {f"code://p/code/{A}", "model://p/m/1"}
+
+
+def test_a_registered_dataset_brings_the_code_that_it_states(world: triggering.World) -> None:
+    world.workflow(both("fit", "dataset://p/*", takes="dataset"))
+    world.push(A)
+    world.settle()
+    world.codeset("other")
+    register(world, address="dataset://p/rows/1", sources=[f"code://p/code/{A}"])
+    [run] = world.get("/runs?workflow=fit")
+    assert (run["commit"], run["inputs"]["it"]) == (A, "dataset://p/rows/1")
+
+
+def test_an_artifact_without_code_starts_no_workflow_that_needs_some(world: triggering.World) -> None:
+    world.workflow(both("fit", "dataset://p/*", takes="dataset"))
+    world.push(A)
+    world.push(B)
+    world.settle()
+    register(world, address="dataset://p/rows/1")
+    # Of two, none is the one.
+    register(world, address="dataset://p/rows/2", sources=[f"code://p/code/{A}", f"code://p/code/{B}"])
+    assert world.get("/runs?workflow=fit") == []
+    with world.store.read() as session:
+        reasons = {row.reason for row in session.exec(sqlmodel.select(decision_rows.Decision)) if row.workflow == "fit"}
+    assert reasons == {f"dataset://p/rows/{n} derives from no codeset version, which the input 'code' needs" for n in (1, 2)}
 
 
 # Settlement: every run that a run leads to has begun.

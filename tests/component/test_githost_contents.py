@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from dulwich import objects
 
+from fuseml import githosts
 from fuseml.domain import errors
 from fuseml.githosts import payload
 from tests import commands
@@ -154,6 +155,22 @@ def test_changed_paths_compare_two_commits(server: githost.Server, clone: githos
     assert server.host.changed_paths("workspace", "mnist", before, after) == ["a/b.txt", "fit.py", "train.py"]
     assert server.host.changed_paths("workspace", "mnist", after, after) == []
     assert server.host.changed_paths("workspace", "mnist", payload.ZERO, after) is None
+
+
+def test_another_process_reads_the_folder_of_repositories(server: githost.Server, clone: githost.Clone) -> None:
+    first = clone.git("rev-parse", "HEAD")
+    reader = githosts.connect(server.root.as_uri(), "", "")
+    assert reader.paths("workspace", "mnist", first) == ["train.py"]
+    assert reader.clone_url("workspace", "mnist") == f"{server.root.as_uri()}/workspace/mnist.git"
+    # A push that the owner has not completed: the reader leaves it alone.
+    folder = server.root / "workspace" / "mnist.git"
+    (folder / payload.INTENT).write_bytes(b"unfinished")
+    assert reader.heads("workspace", "mnist") == {"refs/heads/main": first}
+    assert (folder / payload.INTENT).read_bytes() == b"unfinished"
+    (folder / payload.INTENT).unlink()
+    for url in ("file://elsewhere/srv", "file://"):
+        with pytest.raises(errors.InvalidError, match="must be file:///FOLDER"):
+            githosts.connect(url, "", "")
 
 
 def test_creation_and_deletion_of_a_repository_are_idempotent(server: githost.Server, clone: githost.Clone) -> None:

@@ -345,3 +345,26 @@ def test_changes_are_reported_from_a_position_on(under_test: UnderTest, name: st
     assert first in changes.addresses
     second = under_test.publish(name, {"data.csv": b"2\n"})
     assert second in store.changes(changes.position).addresses
+
+
+# PushedStore
+
+
+def test_a_push_brings_the_versions_that_it_has_changed(under_test: UnderTest, name: str) -> None:
+    store = under_test.store
+    assert isinstance(store, artifactstores.PushedStore) == (store.resource in artifactstores.PUSHED)
+    if not isinstance(store, artifactstores.PushedStore):
+        pytest.skip("the versions of this store do not come with pushes")
+    codeset = name.partition("/")[0]
+    addresses = [under_test.publish(name, {"data.csv": text}) for text in (b"1\n", b"2\n")]
+    descriptions = [under_test.store.describe(address) for address in addresses]
+    first, second = (description.about.metadata["commit"] for description in descriptions)
+    [brought] = store.pushed(PROJECT, codeset, second, first).versions
+    assert (brought.description, brought.uri, brought.commit) == (descriptions[1], under_test.store.locate(addresses[1]).uri, second)
+    assert store.pushed(PROJECT, codeset, second, second).versions == []
+    assert [item.description for item in store.pushed(PROJECT, codeset, first).versions] == descriptions[:1]
+    earlier = list(store.earlier(PROJECT, codeset, second))
+    assert [item.description for _, item in earlier] == descriptions
+    assert [item for _, item in store.earlier(PROJECT, codeset, second, earlier[0][0])] == [earlier[1][1]]
+    with pytest.raises(errors.NotFoundError):
+        store.pushed(PROJECT, codeset, "0" * 40)

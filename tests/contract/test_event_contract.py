@@ -126,27 +126,31 @@ def payloads(tree: ast.AST) -> Iterator[tuple[ast.Attribute, str]]:
             yield node, NAMES[node.attr]
 
 
-LIFECYCLE = {
-    node.name: node
-    for node in ast.parse((ROOT / "shared" / "fuseml" / "usecases" / "lifecycle.py").read_text()).body
-    if isinstance(node, ast.FunctionDef)
+USE_CASES = {
+    module: {
+        node.name: node
+        for node in ast.parse((ROOT / "shared" / "fuseml" / "usecases" / f"{module}.py").read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    for module in ("lifecycle", "artifact_records")
 }
 
 
-def enqueued_by_lifecycle(tree: ast.AST) -> set[str]:
-    """The types of the events that the code enqueues by calls of `fuseml.usecases.lifecycle`."""
+def enqueued_by(module: str, tree: ast.AST) -> set[str]:
+    """The types of the events that the code enqueues by calls of a module of `fuseml.usecases`."""
+    functions = USE_CASES[module]
     pending = [
         node.attr
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "lifecycle"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == module
     ]
     reached = set[str]()
     while pending:
         name = pending.pop()
-        if name in LIFECYCLE and name not in reached:
+        if name in functions and name not in reached:
             reached.add(name)
-            pending += [node.id for node in ast.walk(LIFECYCLE[name]) if isinstance(node, ast.Name)]
-    return {type for name in reached for _, type in payloads(LIFECYCLE[name])}
+            pending += [node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)]
+    return {type for name in reached for _, type in payloads(functions[name])}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -155,9 +159,8 @@ def test_a_function_produces_and_consumes_the_types_of_the_catalogue(function: s
     for path in (ROOT / "functions" / function).rglob("*.py"):
         tree = ast.parse(path.read_text())
         types = {node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "TYPE"}
-        mentioned |= {
-            type for node, type in payloads(tree) if node not in {attribute.value for attribute in types}
-        } | enqueued_by_lifecycle(tree)
+        mentioned |= {type for node, type in payloads(tree) if node not in {attribute.value for attribute in types}}
+        mentioned |= {type for module in USE_CASES for type in enqueued_by(module, tree)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "enqueue":
                 enqueued |= {type for argument in node.args for _, type in payloads(argument)}

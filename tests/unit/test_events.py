@@ -103,3 +103,13 @@ def test_an_event_survives_the_wire_with_its_extensions() -> None:
     assert (event.type, event.subject, event.time) == (PUSHED.TYPE, "demo/diabetes", NOON)
     assert event.extensions == {"traceparent": "00-1-2-01"}
     assert events.read(event) == PUSHED
+
+
+@pytest.mark.parametrize("push", ["of/a delivery", "7f6b3f0e", ""])
+@pytest.mark.parametrize("before", [None, "b" * 40])
+def test_the_identity_of_a_push_names_the_commit_before(push: str, before: str | None) -> None:
+    ref, commit, registered = "refs/heads/new/main", "a" * 40, "2026-11-21T02:00:00.000000Z"
+    pushed = events.CodesetPushed(project="demo", codeset="iris", ref=ref, before=before, commit=commit, registered=registered, push=push)
+    assert events.CodesetPushed.before_of(pushed.identity, ref, commit, registered) == (before if push else None)
+    assert events.CodesetPushed.before_of(pushed.identity, ref, "c" * 40, registered) is None
+    assert events.CodesetPushed.before_of("", ref, commit, registered) is None

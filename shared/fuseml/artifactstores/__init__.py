@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fuseml.artifactstores.port import (
     CAPABILITIES,
     About,
     ArtifactStore,
+    Brought,
     Capability,
     Changes,
     Description,
@@ -26,6 +28,8 @@ from fuseml.artifactstores.port import (
     Opened,
     Page,
     Place,
+    Pushed,
+    PushedStore,
     Source,
     Version,
 )
@@ -33,12 +37,16 @@ from fuseml.domain import artifact, errors
 from fuseml.domain.registry import selector
 from fuseml.usecases import stores
 
+if TYPE_CHECKING:
+    from fuseml.githosts import GitHost
+
 __all__ = [
     "CAPABILITIES",
     "CATEGORY",
     "CONNECTORS",
     "About",
     "ArtifactStore",
+    "Brought",
     "Capability",
     "Changes",
     "Connection",
@@ -49,6 +57,8 @@ __all__ = [
     "Opened",
     "Page",
     "Place",
+    "Pushed",
+    "PushedStore",
     "Source",
     "Version",
     "connect",
@@ -66,13 +76,14 @@ GROUP = "fuseml.artifactstores"
 class Connection:
     """The facts of a binding about a store: the resource of the service, its URL, and its variables with the secrets of the credentials.
 
-    `project` is the one that the store is connected for.
+    `project` is the one that the store is connected for. `git` is the git host of the codesets, where the caller has it; else the record names it.
     """
 
     resource: str
     url: str
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     project: str = ""
+    git: GitHost | None = field(default=None, repr=False)
 
     def setting(self, key: str) -> str:
         """A variable of the binding. Raises InvalidError with its name if it is not set."""
@@ -129,7 +140,11 @@ def _dvc(connection: Connection) -> ArtifactStore:
     from fuseml import githosts
     from fuseml.artifactstores import dvc, dvc_remote
 
-    host = githosts.connect(connection.setting("FUSEML_GIT_URL"), connection.setting("FUSEML_GIT_TOKEN"), "")
+    host = connection.git
+    if host is None:
+        url = connection.setting("FUSEML_GIT_URL")
+        # The folder of the embedded server's repositories is opened without an account.
+        host = githosts.connect(url, "" if url.startswith("file://") else connection.setting("FUSEML_GIT_TOKEN"), "")
     variables = {key: value for key, value in connection.environment.items() if key != "FUSEML_GIT_TOKEN"}
     return dvc.DvcStore(host, dvc_remote.Remote(connection.url, variables), variables)
 
@@ -147,6 +162,9 @@ def _agent(connection: Connection) -> ArtifactStore:
 
     return remote.RemoteStore(connection.url, connection.environment)
 
+
+PUSHED = frozenset({"dvc"})
+"""The resources of the stores that are a `PushedStore`."""
 
 AGENT = "fuseml-artifact-store"
 """The resource of a store behind an agent."""

@@ -1,11 +1,13 @@
 """Data sets that DVC tracks in codesets: a version is the hash of an output, which `.dvc` and `dvc.lock` name in the history of the codeset.
 
 The name of a data set is the codeset and the path of the output, `codeset/data/rows.csv`. Users add and push data with DVC; its remote keeps
-the contents. A tag is a git tag, or a version or stage of GTO.
+the contents. A tag is a git tag, or a version or stage of GTO. Which versions are new is read from pushes (`PushedStore`), not from a list of
+changes: only a codeset that has moved can have some.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import posixpath
@@ -17,6 +19,7 @@ from fuseml.artifactstores.dvc_remote import Remote
 from fuseml.artifactstores.port import (
     PAGE,
     About,
+    Brought,
     Capability,
     Description,
     File,
@@ -24,11 +27,12 @@ from fuseml.artifactstores.port import (
     Opened,
     Page,
     Place,
+    Pushed,
     Undeclared,
     Version,
     check_kind,
 )
-from fuseml.domain import errors
+from fuseml.domain import artifact, errors
 from fuseml.domain.artifact import Address
 
 if TYPE_CHECKING:
@@ -37,14 +41,21 @@ if TYPE_CHECKING:
 MOST_COMMITS = 10_000
 """The commits of one file of DVC among which a version is looked up."""
 
+MOST_FILES = 2_000
+"""The files of DVC that are read of one commit."""
+
 _LARGEST = 10 << 20
 _LARGEST_FOLDER = 256 << 20
 _COMMITS = 200
 _TAG = "refs/tags/"
 
 
+class _TooManyCommitsError(errors.PermanentError):
+    """More commits have changed a file of DVC than are looked through."""
+
+
 class DvcStore(Undeclared):
-    """See `ArtifactStore`. The codesets are on `host`, the contents on `remote`."""
+    """See `ArtifactStore` and `PushedStore`. The codesets are on `host`, the contents on `remote`."""
 
     resource = "dvc"
     kinds = frozenset({"dataset"})
@@ -55,21 +66,67 @@ class DvcStore(Undeclared):
         self._remote = remote
         self._environment = dict(environment or {})
 
-    def outputs(self, project: str, codeset: str, commit: str) -> list[dvc_files.Output]:
-        """The data sets of one codeset version, by path. Raises InvalidError for a broken file of DVC, NotFoundError."""
-        found: dict[str, dvc_files.Output] = {}
-        for path in self._host.paths(project, codeset, commit):
-            if dvc_files.is_named(path):
-                text = self._host.read(project, codeset, commit, path, _LARGEST)
-                found.update((output.path, output) for output in dvc_files.outputs(path, text))
-        return [found[path] for path in sorted(found)]
-
     def describe(self, address: Address) -> Description:
         """See `ArtifactStore.describe`. The metadata hold the first commit that has the data."""
-        output, commit = self._found(address)
-        files = {"files": str(output.files)} if output.files is not None else {}
-        about = About(format="dvc", metadata={"path": output.path, "commit": commit.id, **files})
-        return Description(address, f"md5:{output.hash.removesuffix('.dir')}", commit.created, output.size, about)
+        return _described(address, *self._found(address))
+
+    def pushed(self, project: str, codeset: str, commit: str, before: str | None = None) -> Pushed:
+        """See `PushedStore.pushed`. Data whose file has another name than `dvc add` gives it, or a broken file, is a problem."""
+        changed = self._host.changed_paths(project, codeset, before, commit) if before else None
+        if changed is None or dvc_files.CONFIG in changed:
+            # The contents of all data may be on this remote now.
+            changed = self._host.paths(project, codeset, commit)
+        files = [path for path in changed if dvc_files.is_named(path)]
+        if not files:
+            return Pushed([])
+        found = self._host.commit(project, codeset, commit)
+        place, problems = self._remote_of(project, codeset, commit), []
+        if len(files) > MOST_FILES:
+            problems.append(f"{len(files)} files of DVC have changed, and only the first {MOST_FILES} are read")
+        versions: dict[str, Brought] = {}
+        for file in files[:MOST_FILES]:
+            text = self._read(project, codeset, commit, file)
+            try:
+                outputs = dvc_files.outputs(file, text) if text is not None else []
+            except errors.InvalidError as error:
+                problems.append(error.message)
+                continue
+            for output in outputs:
+                address = Address("dataset", project, f"{codeset}/{output.path}", output.hash)
+                if file not in _places(address.name):
+                    problems.append(f"{file} must be {output.path}.dvc, as `dvc add` names it, for {output.path} to be a data set")
+                    continue
+                try:
+                    artifact.check_new(address)
+                except errors.InvalidError as error:
+                    problems.append(error.message)
+                    continue
+                versions.setdefault(output.path, _brought(address, place, output, found))
+        return Pushed([versions[path] for path in sorted(versions)], problems)
+
+    def earlier(self, project: str, codeset: str, commit: str, after: str = "") -> Iterator[tuple[str, Brought]]:
+        """See `PushedStore.earlier`. Versions on another remote, and those behind the first 10,000 commits of a file, are left out."""
+        number, _, path = after.partition(" ")
+        for brought in self.pushed(project, codeset, commit).versions:
+            name = brought.description.address.name
+            _, own = _parts(name)
+            if own >= path:
+                with contextlib.suppress(_TooManyCommitsError):
+                    yield from self._earlier(project, name, int(number) if own == path else 0)
+
+    def _earlier(self, project: str, name: str, skip: int) -> Iterator[tuple[str, Brought]]:
+        codeset, path = _parts(name)
+        seen: set[str] = set()
+        for number, commit in enumerate(self._commits(project, name), 1):
+            output = self._output(project, name, commit.id) if number > skip else None
+            if output is None or output.hash in seen:
+                continue
+            seen.add(output.hash)
+            try:
+                place = self._remote_of(project, codeset, commit.id)
+            except errors.InvalidError:
+                continue  # at that time the contents were elsewhere
+            yield f"{number} {path}", _brought(Address("dataset", project, name, output.hash), place, output, commit)
 
     def versions(self, kind: str, project: str, name: str, after: str = "", limit: int = PAGE) -> Page:
         """See `ArtifactStore.versions`. Data that returns to a former state is that version."""
@@ -89,9 +146,7 @@ class DvcStore(Undeclared):
     def locate(self, address: Address) -> Location:
         """The object on the remote; that of a folder is a JSON list of its files."""
         output, commit = self._found(address)
-        kind = "" if output.is_legacy else "files/md5/"
-        uri = f"{self._place(address, commit)}/{kind}{output.hash[:2]}/{output.hash[2:]}"
-        return Location(uri, f"md5:{output.hash.removesuffix('.dir')}", output.size, self._environment)
+        return Location(_uri(self._place(address, commit), output), _digest(output), output.size, self._environment)
 
     def open(self, address: Address) -> Opened:
         """See `ArtifactStore.open`. Raises NotFoundError for data that was not pushed to the remote."""
@@ -139,11 +194,11 @@ class DvcStore(Undeclared):
         named: dict[str, set[str]] = {}
         for commit in {*tags.values()}:
             declared = self._read(project, codeset, commit, "dvc.yaml")
-            for artifact, place in dvc_files.artifacts("dvc.yaml", declared).items() if declared else ():
+            for named_by, place in dvc_files.artifacts("dvc.yaml", declared).items() if declared else ():
                 if place == path:
-                    named.setdefault(artifact, set()).add(commit)
-        for artifact, commits in {**named, path: {*tags.values()}}.items():
-            found += [(label, commit) for label, commit in gto.labels(tags, artifact).items() if commit in commits]
+                    named.setdefault(named_by, set()).add(commit)
+        for named_by, commits in {**named, path: {*tags.values()}}.items():
+            found += [(label, commit) for label, commit in gto.labels(tags, named_by).items() if commit in commits]
         return found
 
     def _found(self, address: Address) -> tuple[dvc_files.Output, Commit]:
@@ -157,12 +212,16 @@ class DvcStore(Undeclared):
     def _history(self, project: str, name: str) -> Iterator[tuple[dvc_files.Output, Commit]]:
         """Each state of the data with its first commit, the oldest first."""
         seen: set[str] = set()
-        changes = [self._changes(project, name, place) for place in _places(name)]
-        for commit in heapq.merge(*changes, key=lambda commit: commit.created):
+        for commit in self._commits(project, name):
             output = self._output(project, name, commit.id)
             if output is not None and output.hash not in seen:
                 seen.add(output.hash)
                 yield output, commit
+
+    def _commits(self, project: str, name: str) -> Iterator[Commit]:
+        """The commits that changed one of the files that may name the data, the oldest first."""
+        changes = [self._changes(project, name, place) for place in _places(name)]
+        return heapq.merge(*changes, key=lambda commit: commit.created)
 
     def _changes(self, project: str, name: str, place: str) -> Iterator[Commit]:
         """The commits that changed a file, the oldest first."""
@@ -172,7 +231,7 @@ class DvcStore(Undeclared):
             yield from commits
             if len(commits) < _COMMITS:
                 return
-        raise errors.PermanentError(
+        raise _TooManyCommitsError(
             f"more than {MOST_COMMITS} commits of {project}/{codeset} changed {place!r}; its data cannot be looked up"
         )
 
@@ -198,7 +257,11 @@ class DvcStore(Undeclared):
 
     def _place(self, address: Address, commit: Commit) -> str:
         codeset, _ = _parts(address.name)
-        text = self._read(address.project, codeset, commit.id, dvc_files.CONFIG) or b""
+        return self._remote_of(address.project, codeset, commit.id)
+
+    def _remote_of(self, project: str, codeset: str, commit: str) -> str:
+        """The place on the remote that a commit configures. Raises InvalidError for another remote."""
+        text = self._read(project, codeset, commit, dvc_files.CONFIG) or b""
         return self._remote.place(dvc_files.remote(text.decode("utf-8", "replace")))
 
     def _folder(self, address: Address, place: str, output: dvc_files.Output) -> list[File]:
@@ -218,6 +281,25 @@ class DvcStore(Undeclared):
             raise errors.PermanentError(f"the list of files of {address} names an invalid hash")
         paths.check_paths(file.path for file in files)
         return files
+
+
+def _described(address: Address, output: dvc_files.Output, commit: Commit) -> Description:
+    files = {"files": str(output.files)} if output.files is not None else {}
+    about = About(format="dvc", metadata={"path": output.path, "commit": commit.id, **files})
+    return Description(address, _digest(output), commit.created, output.size, about)
+
+
+def _brought(address: Address, place: str, output: dvc_files.Output, commit: Commit) -> Brought:
+    return Brought(_described(address, output, commit), _uri(place, output), commit.id)
+
+
+def _digest(output: dvc_files.Output) -> str:
+    return f"md5:{output.hash.removesuffix('.dir')}"
+
+
+def _uri(place: str, output: dvc_files.Output) -> str:
+    kind = "" if output.is_legacy else "files/md5/"
+    return f"{place}/{kind}{output.hash[:2]}/{output.hash[2:]}"
 
 
 def _places(name: str) -> list[str]:

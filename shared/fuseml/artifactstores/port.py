@@ -136,6 +136,41 @@ class Changes:
     position: str
 
 
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A version that a push has brought with `commit`: the facts about it, and the URI of its contents."""
+
+    description: Description
+    uri: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """The versions of a codeset at one commit, and the reasons for which others of it are left out."""
+
+    versions: Sequence[Brought]
+    problems: Sequence[str] = ()
+
+
+@runtime_checkable
+class PushedStore(Protocol):
+    """A store of which each version comes with a push to a codeset, in place of `ArtifactStore.changes`.
+
+    Both calls ask the git host only. They raise TemporaryError, NotFoundError for an unknown commit, and InvalidError for a codeset whose
+    contents this store does not hold.
+    """
+
+    def pushed(self, project: str, codeset: str, commit: str, before: str | None = None) -> Pushed:
+        """The versions at a commit; with `before`, those of the files that differ from that commit."""
+
+    def earlier(self, project: str, codeset: str, commit: str, after: str = "") -> Iterator[tuple[str, Brought]]:
+        """All versions of the names at a commit, by name and the oldest first, each with the position behind it, for `after`.
+
+        Read as far as it is iterated. A version may come again behind a position.
+        """
+
+
 class ArtifactStore(Protocol):
     """Holds the contents of artifacts, each version under its address for ever.
 

@@ -42,6 +42,8 @@ _LONGEST_PAGE = 1000
 # Writing to the store behind the agent takes as long as its contents are large.
 _WRITING = 900.0
 _DECLARING = 5.0
+# The sweep waits for it, together with other stores.
+_REPORTING = 10.0
 
 
 class RemoteStore(Undeclared):
@@ -201,7 +203,8 @@ class RemoteStore(Undeclared):
         """See `ArtifactStore.changes`."""
         if "changes" not in self.capabilities:
             return super().changes(position)
-        found = self._get(wire.Changes, "changes", {"position": position}, manifest.LARGEST)
+        path = _path("changes", {"position": position})
+        found = self._read(wire.Changes, self.agent.call("GET", path, most=manifest.LARGEST, seconds=_REPORTING))
         with self._understood():
             return Changes([Address.parse(text) for text in found.addresses], found.position)
 

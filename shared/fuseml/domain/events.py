@@ -132,6 +132,13 @@ class CodesetPushed(_AboutCodeset):
         position = f"/{self.before or 'new'}/{self.push}" if self.push else ""
         return f"{self.ref}@{self.commit}" + (f"/{self.registered}" if self.registered else "") + position
 
+    @staticmethod
+    def before_of(identity: str, ref: str, commit: str, registered: str) -> str | None:
+        """The commit before, from the identity of a push to `commit`; None for a new ref, and where the identity does not say it."""
+        _, found, position = identity.partition(f"{ref}@{commit}/{registered}/")
+        before = position.partition("/")[0]
+        return before if found and before != "new" else None
+
 
 class WorkflowAssigned(_AboutWorkflow):
     """A workflow is bound to a codeset or to a pattern of artifacts. `assignment` is the id of the assignment."""

@@ -32,10 +32,14 @@ _PUSHES_AT_ONCE = 1 << 18
 
 
 class EmbeddedGitHost:
-    """The `GitHost` over a folder; `url` is where `smart_http` is mounted, as clients see it, e.g. `http://127.0.0.1:8000/git`."""
+    """The `GitHost` over a folder; `url` is where `smart_http` is mounted, as clients see it, e.g. `http://127.0.0.1:8000/git`.
 
-    def __init__(self, root: Path, url: str, limits: Limits = DEFAULT) -> None:
+    Without `owned`, another process owns the folder: it is only read.
+    """
+
+    def __init__(self, root: Path, url: str, limits: Limits = DEFAULT, *, owned: bool = True) -> None:
         self._root = root
+        self._owned = owned
         self._url = url.rstrip("/")
         self.limits = limits
         self._locks: dict[tuple[str, str], threading.Lock] = {}
@@ -221,7 +225,7 @@ class EmbeddedGitHost:
         """The repository while no ref moves: refs and record agree. Raises NotFoundError."""
         with self._moving_lock(project, codeset), self.open(project, codeset) as repository:
             folder = self._folder(project, codeset)
-            if (folder / payload.INTENT).exists():
+            if self._owned and (folder / payload.INTENT).exists():
                 from fuseml.githosts import ref_moves
 
                 ref_moves.complete(repository.refs, folder)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import sqlalchemy
 from sqlmodel import Session, col, select
 
-from fuseml.domain import artifact, errors
+from fuseml.domain import artifact, errors, events
 from fuseml.store import paging, retention
 from fuseml.store.tables.codeset_rows import Codeset, CodesetMove, CodesetRef, Project
 
@@ -33,6 +34,11 @@ def project(session: Session, name: str) -> Project:
     if row is None:
         raise errors.NotFoundError(f"there is no project named {name!r}; `fuseml project list` shows those that exist")
     return row
+
+
+def project_names(session: Session) -> Sequence[str]:
+    """The names of all projects."""
+    return session.exec(select(Project.name).order_by(col(Project.name))).all()
 
 
 def projects(session: Session, page: paging.Page) -> paging.Slice[Project]:
@@ -131,12 +137,39 @@ def default_ref(session: Session, project: str, name: str) -> str:
     return _default_ref(row.default_branch if row else "", commits(session, project, name))
 
 
-def _default_ref(reported: str, refs: Mapping[str, str]) -> str:
+def _default_ref(reported: str, refs: Collection[str]) -> str:
     if reported:
         return f"refs/heads/{reported}"
     branches = [ref for ref in refs if ref.startswith("refs/heads/")]
     known = next((ref for ref in ("refs/heads/main", "refs/heads/master") if ref in refs), None)
     return known or (branches[0] if len(branches) == 1 else "refs/heads/main")
+
+
+class Head(NamedTuple):
+    """The default branch of a codeset: its full name, its present commit, and of the push that moved it there the commit before, if it is
+    known, and the time at which it was taken.
+    """
+
+    codeset: Codeset
+    ref: str
+    commit: str
+    before: str | None
+    updated: str
+
+
+def default_heads(session: Session) -> list[Head]:
+    """The default branch of every codeset that has a commit there, by project and name."""
+    refs: dict[tuple[str, str], dict[str, CodesetRef]] = {}
+    for row in session.exec(select(CodesetRef).where(col(CodesetRef.ref).startswith("refs/heads/"))):
+        refs.setdefault((row.project, row.codeset), {})[row.ref] = row
+    heads = []
+    for codeset in all_codesets(session):
+        branches = refs.get((codeset.project, codeset.name), {})
+        head = branches.get(_default_ref(codeset.default_branch, branches))
+        if head is not None:
+            before = events.CodesetPushed.before_of(head.push, head.ref, head.commit, codeset.created)
+            heads.append(Head(codeset, head.ref, head.commit, before, head.updated))
+    return heads
 
 
 def current_commits(session: Session, project: str, name: str | None = None) -> dict[str, str]:

@@ -31,6 +31,12 @@ def link(session: Session, source: str, target: str, run: str, step: str | None 
     session.add(edge)
 
 
+def stated(session: Session, target: str, kind: str) -> list[str]:
+    """The sources of a kind of an artifact that no run has made, by address."""
+    query = select(ArtifactEdge.source).where(ArtifactEdge.target == target, ArtifactEdge.run == "")
+    return list(session.exec(query.where(col(ArtifactEdge.source).startswith(f"{kind}://")).order_by(col(ArtifactEdge.source))))
+
+
 def of_run(session: Session, run: str) -> Sequence[ArtifactEdge]:
     """The edges that a run has made, by target and source."""
     query = select(ArtifactEdge).where(ArtifactEdge.run == run)

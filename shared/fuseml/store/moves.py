@@ -111,6 +111,12 @@ def _found(session: Session, move: CodesetMove, push: events.CodesetPushed) -> e
     return push
 
 
+def origin(session: Session, codeset: Codeset, ref: str, commit: str) -> str | None:
+    """The commit that the ref was at before it came to `commit` last; None for a new ref, and where that is not known."""
+    query = select(CodesetMove.before).where(*_of(codeset.project, codeset.name, ref), CodesetMove.commit == commit)
+    return session.exec(query.order_by(col(CodesetMove.sequence).desc()).limit(1)).first()
+
+
 def newest(session: Session) -> int:
     """The number of the newest known move of all refs; 0 without one."""
     return session.exec(select(func.max(CodesetMove.sequence))).one() or 0

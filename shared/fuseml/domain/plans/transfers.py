@@ -25,6 +25,9 @@ PROJECT = "FUSEML_TRANSFER_PROJECT"
 _NO_FILES = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
 """The account of a store is in its variables: no file says more, above all none that another program has written."""
 
+GIT_URL = "FUSEML_GIT_URL"
+"""The variable of a store of pushed data with the address of the git host: the folder `file:///...` of this machine, or a server."""
+
 STORE_VARIABLE = "STORE_VARIABLE_"
 """What precedes the name of a variable of the store."""
 

@@ -208,11 +208,8 @@ def _unresolved(workflow: workflows.Workflow, unresolved: Iterable[Unresolved]) 
 
 
 def _artifact_patterns(workflow: workflows.Workflow) -> Iterator[Warning]:
-    has_codeset = any(item.is_codeset for item in workflow.inputs)
     for index, kind in enumerate(item.kind for item in (workflow.on.subscriptions if workflow.on else ())):
-        if has_codeset and kind != "code":
-            yield ("on", "patterns", index), f"a {kind} provides no codeset for the workflow's inputs: the runs that it triggers will fail"
-        elif kind != "code" and not any(kind in (item.type, item.name) for item in workflow.inputs):
+        if kind != "code" and not any(kind in (item.type, item.name) for item in workflow.inputs):
             yield (
                 ("on", "patterns", index),
                 f"no input has the type {kind!r}, so runs do not get the address of the {kind} that triggered them",

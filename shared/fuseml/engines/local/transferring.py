@@ -18,6 +18,7 @@ from fuseml.engines.local import causes, journal, process
 from fuseml.engines.local.host import Host
 from fuseml.processes import program
 
+_FILE = "file://"
 _AWAY = 75
 """The exit code of a program whose store is away (`fuseml.artifactstores.program`)."""
 
@@ -53,7 +54,8 @@ class Transferring:
         if variables:
             inputs.mkdir(mode=0o700, parents=True)
             stores = [fetch.store for fetch in transfers.contents(self._step)]
-            self._run(transfers.FETCH_MODULE, variables, read=_folders(stores), write=[inputs])
+            read = [*_folders(stores), *_repositories(stores, self._project)]
+            self._run(transfers.FETCH_MODULE, variables, read=read, write=[inputs])
 
     def collect(self, folder: Path) -> None:
         """Store the artifacts that the step has written in `folder`, its first checkout or its own, and write their addresses as outputs. Raises as `fetch`."""
@@ -126,5 +128,14 @@ class Transferring:
 
 def _folders(stores: Iterable[plans.Store]) -> list[Path]:
     """The folders of this machine among the stores: steps have no grant for them."""
-    urls = [urllib.parse.urlsplit(store.url) for store in stores if store.url.startswith("file://")]
-    return [Path(urllib.parse.unquote(url.path)) for url in urls]
+    return [_folder(store.url) for store in stores if store.url.startswith(_FILE)]
+
+
+def _repositories(stores: Iterable[plans.Store], project: str) -> list[Path]:
+    """The repositories of the project on this machine that stores of pushed data read."""
+    texts = {plans.evaluate(item.value, {}, lambda _: "") for store in stores for item in store.variables if item.name == transfers.GIT_URL}
+    return [_folder(text) / project for text in sorted(texts) if text.startswith(_FILE)]
+
+
+def _folder(url: str) -> Path:
+    return Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path))

@@ -106,11 +106,9 @@ def register(deps: Deps, given: descriptor.Descriptor, caller: auth.Caller) -> V
             if caller.step and (stored.run != caller.step.run or stored.step not in (None, caller.step.step)):
                 # A step adds no facts to what another step has made.
                 return views(session, [stored])[0]
-        payloads = (
-            [artifact_records.recorded(row)]
-            if artifacts.record(session, row, given.metrics, needs_contents=not given.external, proof=proof)
-            else []
-        )
+        completed = artifacts.completed(session, row, given.metrics)
+        new = artifacts.record(session, row, given.metrics, needs_contents=not given.external, proof=proof)
+        payloads = [artifact_records.recorded(row, completed)] if new or completed else []
         made = artifacts.get(session, row.address)
         for source in given.sources:
             lineage.link(session, source, made.address, made.run or "", made.step)

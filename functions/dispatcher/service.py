@@ -14,6 +14,7 @@ from functions.dispatcher.deps import Deps
 from fuseml import artifactstores
 from fuseml.domain import errors, events, plans, times
 from fuseml.domain.plans import identity, run_inputs
+from fuseml.domain.runnables import watching
 from fuseml.domain.runs import FINISHED
 from fuseml.domain.workflows import Workflow, deployment, triggers
 from fuseml.runtime import clock
@@ -158,10 +159,14 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
         matches = subscriptions.matches(session, artifact.kind, artifact.project, artifact.name)
     else:
         matches = _matches(session, event, artifact.kind, artifact.project, artifact.name)
-    for name, matched in subscriptions.waiting(session, artifact, matches).items():
+    watched = subscriptions.watches(session, artifact, matches)
+    for name, matched in subscriptions.waiting(session, artifact, subscriptions.narrowed(matches, watched)).items():
         match, shortfall = subscriptions.passed(session, row, matched)
         if match is None:
             _decline(session, event, f"{artifact.address} does not pass {shortfall}", workflow=name)
+            continue
+        if unchanged := subscriptions.unchanged(session, row, watched[name]):
+            _decline(session, event, unchanged, workflow=name)
             continue
         if uri is None:
             reason = f"{artifact.address} has no location, and no run could load it: register it again with the URI of its contents"
@@ -175,9 +180,8 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
         deployed = _deployed(session, event, document, (origin.project, origin.codeset, origin.ref) if origin else None)
         if deployed is None:
             continue
-        by_type = [item.name for item in document.inputs if item.type == artifact.kind]
-        by_name = [item.name for item in document.inputs if item.name == artifact.kind]
-        inputs = dict.fromkeys([*by_type, *by_name][:1], uri)
+        taking = watching.input_for(document, artifact.kind)
+        inputs = {taking: uri} if taking else {}
         spec = planner.RunSpec(document=deployed.workflow, revision=revision, project=artifact.project, inputs=inputs)
         if needed := run_inputs.codesets(deployed.workflow):
             if origin is None or origin.project != artifact.project:

@@ -5,15 +5,18 @@ An artifact does not start a workflow from one of whose runs it derives, directl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import sqlmodel
 
 from fuseml.domain import artifact, events
 from fuseml.domain.artifacts import subscription
-from fuseml.domain.workflows.models import On
+from fuseml.domain.runnables import watching
+from fuseml.domain.runnables.descriptor import Watch
+from fuseml.domain.workflows.models import On, Workflow
 from fuseml.store import artifact_search, artifacts, codesets, lineage, runs, workflows
+from fuseml.usecases import runnables
 
 
 class Code(NamedTuple):
@@ -56,6 +59,34 @@ def matches(session: sqlmodel.Session, kind: str, project: str, name: str) -> li
         if covering:
             listed.append(Match(row.workflow, None, covering))
     return [*assigned, *listed]
+
+
+def watches(session: sqlmodel.Session, recorded: events.ArtifactRecorded, found: Sequence[Match]) -> dict[str, list[Watch]]:
+    """Workflow -> what its steps watch of the artifact; nothing for a workflow whose runnables the project lacks: its run will say so."""
+    watched: dict[str, list[Watch]] = {}
+    for name in dict.fromkeys(match.workflow for match in found):
+        document = Workflow.model_validate(workflows.revision(session, name).document)
+        expanded = runnables.expanded(session, document, recorded.project)
+        watched[name] = watching.watches(document, recorded.kind, runnables.described(session, expanded))
+    return watched
+
+
+def narrowed(found: Sequence[Match], watched: Mapping[str, Sequence[Watch]]) -> list[Match]:
+    """The matches with the conditions on metrics that their workflows watch."""
+    return [match._replace(patterns=watching.narrowed(match.patterns, watched[match.workflow])) for match in found]
+
+
+def unchanged(session: sqlmodel.Session, row: artifacts.Artifact | None, watched: Sequence[Watch]) -> str:
+    """The reason for which the artifact is no change for the workflow, by the fields that its steps watch; empty if it is one."""
+    if row is None or not any(watch.fields for watch in watched):
+        return ""
+    before = artifacts.version_before(session, row)
+    reason = watching.unchanged(watched, _facts(row), _facts(before) if before else None)
+    return f"{row.address} is no change: its {reason} in {before.address}" if reason and before else ""
+
+
+def _facts(row: artifacts.Artifact) -> Mapping[str, object]:
+    return {**row.details, **row.model_dump(include={"type", "format", "framework", "framework_version", "digest", "size"})}
 
 
 def waiting(session: sqlmodel.Session, recorded: events.ArtifactRecorded, found: Sequence[Match]) -> dict[str, list[Match]]:

@@ -76,7 +76,8 @@ def test_the_same_registration_changes_nothing_and_another_digest_is_refused_wit
     assert OTHER in refused["message"]
     filled = api.register(MODEL, digest=DIGEST, size=9, metrics={"r2": 0.1}, metadata={"note": "later"})
     assert filled == {**first, "size": 9, "metrics": {"r2": 0.1, "rmse": 0.5}, "metadata": {"note": "later"}}
-    assert api.types() == ["artifact.recorded"]
+    assert api.types() == ["artifact.recorded"] * 2
+    assert [event.data.get("completed", "") for event in api.published] == ["", "metrics.r2"]
 
 
 def test_an_artifact_has_one_producer_and_its_edges_are_of_that_one(api: Registered) -> None:

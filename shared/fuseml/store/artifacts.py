@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import sqlalchemy
 import sqlmodel
 from sqlmodel import Session, col, select
 
@@ -136,3 +137,13 @@ def delete(session: Session, row: Artifact) -> None:
     """Remove the descriptor and its metrics. Lineage stays."""
     session.exec(sqlmodel.delete(ArtifactMetric).where(col(ArtifactMetric.address) == row.address))
     session.delete(row)
+
+
+def version_before(session: Session, row: Artifact) -> Artifact | None:
+    """The version of the same name that was recorded last before this one."""
+    same = (col(Artifact.name) == row.name, col(Artifact.project) == row.project, col(Artifact.kind) == row.kind)
+    earlier = sqlalchemy.or_(
+        col(Artifact.created) < row.created, sqlalchemy.and_(col(Artifact.created) == row.created, col(Artifact.address) < row.address)
+    )
+    newest_first = (col(Artifact.created).desc(), col(Artifact.address).desc())
+    return session.exec(select(Artifact).where(*same, earlier).order_by(*newest_first).limit(1)).first()

@@ -228,10 +228,14 @@ def _names(session: sqlmodel.Session, project: str) -> Iterable[str]:
 
 def check_values(session: sqlmodel.Session, workflow: Workflow, inputs: Mapping[str, str]) -> None:
     """Raises InvalidError with each value that is none of its input's type, in a workflow whose runnables are put in."""
-    described = {step: _at(session, address) for step, address in steps.addresses(workflow).items()}
-    problems = run_values.problems(workflow, described, inputs)
+    problems = run_values.problems(workflow, described(session, workflow), inputs)
     if problems:
         raise errors.InvalidError(f"the inputs do not fit: {'; '.join(map(str, problems))}", problems)
+
+
+def described(session: sqlmodel.Session, workflow: Workflow) -> Mapping[str, Runnable]:
+    """Step -> its runnable, of a workflow whose runnables are put in."""
+    return {step: _at(session, address) for step, address in steps.addresses(workflow).items()}
 
 
 def _at(session: sqlmodel.Session, address: str) -> Runnable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import threading
@@ -227,6 +228,31 @@ def test_a_slow_answer_is_cut_off(pause: float) -> None:
                 snapshots.read(f"{url}/x.git", ACCOUNT, lambda path: True, seconds=0.5)
         finally:
             ended.set()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_sends_its_first_bytes_slowly_is_cut_off(scheme: str) -> None:
+    """One byte at a time, of the head of an answer or of a handshake: no timeout of a socket ends that."""
+    begin = {"http": b"HTTP/1.1 200 OK\r\nX-Slow: ", "https": b"\x16\x03\x03\x40\x00"}[scheme]
+    ended = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(begin)
+            while not ended.wait(0.02):
+                connection.sendall(b"a")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=[listener])
+        thread.start()
+        try:
+            with pytest.raises(errors.TemporaryError, match="took longer than"):
+                snapshots.read(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/x.git", ACCOUNT, lambda path: True, seconds=0.5)
+        finally:
+            ended.set()
+            thread.join()
 
 
 def test_a_redirect_is_not_followed_so_no_other_host_gets_the_account() -> None:

@@ -6,22 +6,18 @@ are not followed, so credentials reach no other host. Links, submodules and cont
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import stat
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from fuseml.domain import errors, urls
-from fuseml.githosts import history, packs
+from fuseml.githosts import bounded, history, packs
 from fuseml.githosts.limits import MIB, Limits, size
 
 if TYPE_CHECKING:
-    from dulwich.client import Urllib3HttpGitClient
     from dulwich.objects import ObjectID
     from dulwich.refs import Ref
     from dulwich.repo import Repo
@@ -30,11 +26,9 @@ LIMITS = Limits(object=MIB, pack=32 * MIB, memory=32 * MIB, objects=20_000, file
 """Of the whole commit, and of the files that are wanted (`checkout`)."""
 
 _SECONDS = 20.0
-_CONNECT_SECONDS = 5.0
 _ADVERTISEMENT = 4 * MIB
 _HEADS = b"refs/heads/"
 _IN_MEMORY = MIB
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +104,9 @@ def _fetch(repository: Repo, url: str, account: Account, branch: str, limits: Li
     chosen: list[ObjectID] = []
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as pack:
         try:
-            with _client(url, account, limits, seconds) as git:
+            # Any user name goes with a token.
+            username = account.username or "token"
+            with bounded.client(url, username, account.password, seconds=seconds, size=limits.pack + _ADVERTISEMENT) as git:
 
                 def determine_wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
                     if git.dumb:
@@ -184,59 +180,6 @@ def _store(repository: Repo, pack: IO[bytes], limits: Limits, shown: str) -> Non
         zlib.error,
     ) as error:
         raise errors.TemporaryError(f"{shown} sent a damaged pack: {_reason(error)}") from error
-
-
-@contextlib.contextmanager
-def _client(url: str, account: Account, limits: Limits, seconds: float) -> Iterator[Urllib3HttpGitClient]:
-    """A client of git's protocol for one repository."""
-    import urllib3
-    from dulwich import client
-
-    timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=seconds)
-    with urllib3.PoolManager(retries=False, timeout=timeout) as pool:
-        bounded: Any = _Bounded(pool, seconds, limits.pack + _ADVERTISEMENT)
-        # Any user name goes with a token.
-        username = (account.username or "token") if account.password else None
-        try:
-            yield client.Urllib3HttpGitClient(f"{url.rstrip('/')}/", pool_manager=bounded, username=username, password=account.password)
-        finally:
-            bounded.close()
-
-
-class _Bounded:
-    """The pool as the client of git uses it: no redirects, and a bound for the bytes and the time of all responses together."""
-
-    def __init__(self, pool: Any, seconds: float, left: int) -> None:
-        self._pool, self._seconds, self._deadline, self._left = pool, seconds, time.monotonic() + seconds, left
-        self._responses: list[Any] = []
-        self.headers: dict[str, str] = {"User-Agent": "git/fuseml"}
-
-    def request(self, method: str, url: str, **options: Any) -> Any:
-        response = self._pool.request(method, url, redirect=False, **options)
-        self._responses.append(response)
-        # As `read`, which would wait for all bytes of a server that sends one at a time.
-        response.read = functools.partial(self._read, response.read1)
-        return response
-
-    def _read(self, some: Callable[[int], bytes], amount: int | None = None) -> bytes:
-        blocks, missing = list[bytes](), self._left + 1 if amount is None else amount
-        while missing > 0:
-            if time.monotonic() > self._deadline:
-                raise OSError(f"it took longer than {self._seconds:g} seconds")
-            block = some(min(missing, self._left + 1, _BLOCK))
-            if not block:
-                break
-            blocks.append(block)
-            missing -= len(block)
-            self._left -= len(block)
-            if self._left < 0:
-                raise OSError("it sends more than a catalogue may hold")
-        return b"".join(blocks)
-
-    def close(self) -> None:
-        """Close the responses: the client leaves those of errors open."""
-        for response in self._responses:
-            response.close()
 
 
 def _reason(error: BaseException) -> str:

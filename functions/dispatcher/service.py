@@ -116,7 +116,8 @@ def on_schedule_reached(deps: Deps, session: sqlmodel.Session, event: events.Eve
     assignment = workflows.find_assignment(session, reached.assignment) if reached.assignment else None
     if workflows.is_deleted(session, reached.workflow) or (reached.assignment and assignment is None):
         return _decline(session, event, "the workflow was deleted or its assignment removed", workflow=reached.workflow)
-    project, _, codeset = assignment.pattern.removeprefix("code://").partition("/") if assignment else ("", "", "")
+    project, _, named = assignment.pattern.removeprefix("code://").partition("/") if assignment else ("", "", "")
+    codeset = reached.codeset or named
     commit = _newest(session, project, codeset) if assignment else None
     if assignment and commit is None:
         reason = f"nothing was pushed to the default branch of {project}/{codeset} yet"

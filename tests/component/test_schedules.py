@@ -15,7 +15,7 @@ from functions.housekeeper import deps as housekeeper_deps
 from fuseml.domain import events
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.store import codesets
-from fuseml.store.tables import outbox_rows, watermark_rows, workflow_rows
+from fuseml.store.tables import codeset_rows, outbox_rows, watermark_rows, workflow_rows
 from tests import event_keys
 from tests.component import triggering
 
@@ -203,6 +203,20 @@ def test_a_later_schedule_is_not_due_and_another_change_keeps_the_schedule(insta
         session.get_one(watermark_rows.Watermark, "schedules").moment = moment("08:59")
     installation.tick("09:02")
     assert installation.due() == ["09:00"]
+
+
+def test_a_pattern_schedules_each_codeset_of_its_project_once_and_none_of_all_projects(installation: Installation) -> None:
+    installation.create(document(), "code://p/*", "code://p/code")
+    installation.create(document(name="everywhere"), "code://*")
+    installation.tick("08:59")
+    with installation.store.write() as session:
+        added = codeset_rows.Codeset(project="p", name="later", url="http://git/p/later.git", webhook_secret="x", created=triggering.NOON)
+        codesets.add_codeset(session, added)
+        codesets.record_commit(session, added, triggering.MAIN, B, triggering.NOON)
+    installation.tick("09:00")
+    installation.tick("09:00:40")
+    started = [(run["workflow"], run["codeset"], run["commit"]) for run in installation.get("/runs")]
+    assert sorted(started) == [("train", "code", A), ("train", "later", B)]
 
 
 @pytest.mark.parametrize("gone", ["workflow", "assignment", "codeset"])

@@ -347,15 +347,19 @@ class ModelAliased(_FromTracker):
 
 
 class ScheduleReached(_AboutWorkflow):
-    """The scheduled minute `due` (`2026-11-21T03:00:00Z`) of a workflow is reached, for one of its assignments or for none."""
+    """The scheduled minute `due` (`2026-11-21T03:00:00Z`) of a workflow is reached, for one of its assignments or for none.
+
+    `codeset` is the name of one that the pattern of the assignment matches; it is left out for a pattern that names one.
+    """
 
     TYPE: ClassVar[str] = "org.fuseml.schedule.reached.v1"
     due: str
     assignment: str | None = None
+    codeset: str | None = None
 
     @property
     def identity(self) -> str:
-        return f"{self.due}/{self.assignment}" if self.assignment else self.due
+        return "/".join(filter(None, (self.due, self.assignment, self.codeset)))
 
 
 class _ExtensionChanged(Payload):

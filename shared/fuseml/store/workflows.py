@@ -174,6 +174,13 @@ def is_one_codeset(pattern: str) -> bool:
     return pattern.startswith("code://") and "*" not in pattern
 
 
+def codeset_project(pattern: str) -> str:
+    """The project whose codesets an assignment's pattern matches; empty for a pattern of other artifacts, or of several projects."""
+    kind, _, place = pattern.partition("://")
+    project, slash, _ = place.partition("/")
+    return project if kind == "code" and slash and "*" not in project else ""
+
+
 def assign(session: Session, assignment_id: str, workflow_name: str, pattern: str, now: str) -> Assignment | None:
     """Assign a workflow to a pattern. Returns None if the assignment exists already. Raises NotFoundError for the workflow."""
     workflow(session, workflow_name)

@@ -28,6 +28,7 @@ CATEGORY = "pipeline-catalog"
 PRODUCT = "git"
 
 _BRANCH = "branch"
+_SERVICE = "catalog"
 _new_id = registry.id_source(random.SystemRandom())
 
 
@@ -123,17 +124,25 @@ def add(deps: Deps, name: str, address: str, branch: str, description: str) -> t
     """Register a repository as a catalogue, once its templates can be read; the same one again changes nothing.
 
     An account in the address becomes credentials of the record. Returns whether the record is new. Raises as `read` does, InvalidError for
-    the name and the address, ConflictError for a name that another record has.
+    the name and the address, ConflictError for a name that another record has, and for another account of the same repository.
     """
     document.check_identifier("name", name)
     if name == templates.SHIPPED:
         raise errors.ConflictError(f"the catalogue {name!r} is the one that ships; choose another name")
     url, username, password = urls.split(address.strip())
+    if username and not password and url.startswith(("http:", "https:")):
+        raise errors.InvalidError(
+            "an account in the address is USER:PASSWORD or USER:TOKEN, and this one has no password; add it, or leave it out"
+        )
     catalog = Catalog(name, description, url.rstrip("/"), branch)
     with deps.store.read() as session:
-        is_known = _is_same(session, catalog)
-    contents = read(deps, name) if is_known else _fetched(catalog, snapshots.Account(username, password))
-    if is_known:
+        known = _same(session, catalog)
+        if known and password:
+            _expect_account(deps, extensions.get(session, name), username, password)
+    if known and not password:
+        return read(deps, name), False
+    contents = _fetched(known or catalog, snapshots.Account(username, password))
+    if known:
         return contents, False
     draft = _draft(catalog, username, password)
     own_tokens.refuse(deps.tokens, draft)
@@ -145,17 +154,30 @@ def add(deps: Deps, name: str, address: str, branch: str, description: str) -> t
     return contents, True
 
 
-def _is_same(session: sqlmodel.Session, catalog: Catalog) -> bool:
-    """Whether the catalogue is registered with this address and branch. Raises ConflictError for another record of the name."""
+def _same(session: sqlmodel.Session, catalog: Catalog) -> Catalog | None:
+    """The catalogue as it is registered with this address and branch; None if it is not. Raises ConflictError for another record of the name."""
     if not extensions.is_known(session, catalog.name):
-        return False
+        return None
     stored = _of(extensions.get(session, catalog.name))
     if stored is None or (stored.url.rstrip("/"), stored.branch) != (catalog.url, catalog.branch):
-        what = f"the catalogue at {stored.url}" + (f", branch {stored.branch}" if stored.branch else "") if stored else "another record"
+        if stored is None:
+            raise errors.ConflictError(f"{catalog.name!r} is an extension, and no catalogue; choose another name")
+        what = f"the catalogue at {stored.url}" + (f", branch {stored.branch}" if stored.branch else "")
         raise errors.ConflictError(
             f"{catalog.name!r} is {what}; choose another name, or remove it with `fuseml extension delete {catalog.name}`"
         )
-    return True
+    return stored
+
+
+def _expect_account(deps: Deps, record: extension.Extension, username: str, password: str) -> None:
+    """Raises ConflictError unless the account is one of the record's."""
+    sealed = [item.configuration for service in record.services for item in service.credentials]
+    known = [{key: deps.keyring.unseal(value) for key, value in item.items()} for item in sealed]
+    if not any((item.get("username", ""), item.get("password")) == (username, password) for item in known):
+        raise errors.ConflictError(
+            f"the catalogue {record.id!r} is registered with another account; "
+            f"`fuseml extension credentials list {record.id} {_SERVICE}` shows which, and `fuseml extension credentials update` changes it"
+        )
 
 
 def _draft(catalog: Catalog, username: str, password: str) -> extension.Extension:
@@ -163,7 +185,7 @@ def _draft(catalog: Catalog, username: str, password: str) -> extension.Extensio
         [{"id": "account", "default": True, "configuration": {"username": username, "password": password}}] if password else []
     )
     service = {
-        "id": "catalog",
+        "id": _SERVICE,
         "resource": RESOURCE,
         "category": CATEGORY,
         "auth_required": bool(password),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fuseml.domain import errors
+from fuseml.domain.registry import extension
 from fuseml.githosts import limits, snapshots
 from fuseml.store import database, extensions, outbox
 from tests.component import canned_api
@@ -97,6 +98,20 @@ def test_the_account_of_a_catalogue_is_sealed_and_shown_nowhere(api: Pipelines, 
     assert (record.services[0].category, record.services[0].endpoints[0].url) == ("pipeline-catalog", bare(server))
 
 
+def test_another_account_for_a_registered_repository_is_a_conflict_and_is_not_stored(api: Pipelines, server: Server, team: Clone) -> None:
+    register(api, server.url())
+    refused = register(api, server.url(password="renewed"), status=409)["message"]
+    assert "registered with another account" in refused
+    assert "renewed" not in refused
+    assert (
+        "no password" in register(api, f"http://token@127.0.0.1:{server.port}/git/workspace/mnist.git", name="lone", status=400)["message"]
+    )
+    with api.store.write() as session:
+        extensions.add(session, extension.Extension(id="mlflow", product="mlflow", version="", description=""), NOON)
+    assert "extension delete" not in register(api, server.url(), name="mlflow", status=409)["message"]
+    assert stored(api) == ["team"]
+
+
 def test_an_account_that_is_restricted_to_a_project_is_used_for_that_project_only(api: Pipelines, server: Server, team: Clone) -> None:
     register(api, server.url())
     with api.store.write() as session:
@@ -110,6 +125,7 @@ def test_an_account_that_is_restricted_to_a_project_is_used_for_that_project_onl
     assert "none apply to project other" in refused["message"]
     assert api.call("GET", "/catalogs/team?project=demo")["templates"]
     api.call("GET", "/catalogs/team", status=422)
+    assert register(api, server.url())["templates"], "the same request again, with the account itself"
 
 
 def test_a_branch_is_read_where_one_is_named(api: Pipelines, server: Server, team: Clone) -> None:

@@ -118,7 +118,8 @@ def _fetch(repository: Repo, url: str, account: Account, branch: str, limits: Li
                 git.fetch_pack(b"", determine_wants, repository.get_graph_walker(), pack.write, progress=lambda _: None, depth=1)
         except HTTPUnauthorized:
             raise errors.TemporaryError(
-                f"{shown} refuses the credentials; register the catalogue with an account that may read it"
+                f"{shown} refuses the credentials; give it an account that may read it: in the address of a new catalogue, "
+                "by `fuseml extension credentials` for a registered one"
             ) from None
         except git_errors.NotGitRepository:
             raise errors.TemporaryError(f"there is no git repository at {shown}, or not for everyone") from None

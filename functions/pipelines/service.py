@@ -136,7 +136,9 @@ def _stored(session: sqlmodel.Session, addition: additions.Addition) -> tuple[wo
     others = [item.pattern for item in workflows.assignments(session, workflow=name) if item.pattern not in addition.patterns]
     if others:
         listed = ", ".join(others[:_SHOWN])
-        raise errors.ConflictError(f"the workflow {name!r} exists and is assigned to {listed}; choose another name, or assign it by itself")
+        raise errors.ConflictError(
+            f"the workflow {name!r} exists and is assigned to {listed}; choose another name, because the workflows of all projects share theirs"
+        )
     return row, False
 
 

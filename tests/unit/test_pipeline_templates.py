@@ -99,6 +99,7 @@ def test_a_value_and_an_address_become_what_the_input_is_without_another_one() -
         ("mlflow-serve", {"model": "model://other/wine/1"}, "is not of the project 'demo'"),
         ("mlflow-serve", {"model": "model://demo/wine/1?format=onnx"}, "nothing to filter"),
         ("mlflow-serve", {"model": MODEL, "aplication": "x"}, "did you mean 'application'?"),
+        ("mlflow-serve", {"model": "models://*"}, "write model://*"),
         ("mlflow-serve", {"model": "{{ inputs.model }}"}, "plain text"),
         ("batch-score", {"model": MODEL, "data": DATA}, "one input takes a pattern"),
         ("retrain-on-data", {"data": DATA}, "--input target=VALUE"),

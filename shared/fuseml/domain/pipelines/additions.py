@@ -81,6 +81,8 @@ def _read(item: Input, value: str, project: str) -> _Given:
     if kind is None or match is None:
         if item.is_codeset:
             raise errors.InvalidError(f"{value[:100]!r} is no codeset; write code://{project}/NAME, or code://* for all of the project")
+        if kind is not None and "*" in value:
+            raise errors.InvalidError(f"{value[:100]!r} is no pattern of artifacts; write {kind}://* for each {item.type} of the project")
         fault = scalars.fault(item.type, value)
         if fault:
             raise errors.InvalidError(fault)

@@ -120,10 +120,10 @@ def _fetched(catalog: Catalog, account: snapshots.Account) -> Contents:
     return Contents(catalog, snapshot.commit, found)
 
 
-def add(deps: Deps, name: str, address: str, branch: str, description: str) -> tuple[Contents, bool]:
+def add(deps: Deps, name: str, address: str, branch: str, description: str) -> Contents:
     """Register a repository as a catalogue, once its templates can be read; the same one again changes nothing.
 
-    An account in the address becomes credentials of the record. Returns whether the record is new. Raises as `read` does, InvalidError for
+    An account in the address becomes credentials of the record. Raises as `read` does, InvalidError for
     the name and the address, ConflictError for a name that another record has, and for another account of the same repository.
     """
     document.check_identifier("name", name)
@@ -140,10 +140,10 @@ def add(deps: Deps, name: str, address: str, branch: str, description: str) -> t
         if known and password:
             _expect_account(deps, extensions.get(session, name), username, password)
     if known and not password:
-        return read(deps, name), False
+        return read(deps, name)
     contents = _fetched(known or catalog, snapshots.Account(username, password))
     if known:
-        return contents, False
+        return contents
     draft = _draft(catalog, username, password)
     own_tokens.refuse(deps.tokens, draft)
     record = registry.create(extension.map_secrets(draft, deps.keyring.seal), clock.now(), _new_id)
@@ -151,7 +151,7 @@ def add(deps: Deps, name: str, address: str, branch: str, description: str) -> t
         extensions.add(session, record, clock.now())
         enqueued = cloudevents.enqueue(session, events.ExtensionRegistered(extension=record.id, revision=record.revision))
     cloudevents.relay(deps.store, deps.publisher, enqueued)
-    return contents, True
+    return contents
 
 
 def _same(session: sqlmodel.Session, catalog: Catalog) -> Catalog | None:

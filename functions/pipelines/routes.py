@@ -148,8 +148,7 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("POST", "/catalogs", body=NewCatalog, returns=CatalogContents, status=201, refusals=(404, 409, 413, 422, 503))
     def add_catalog(body: NewCatalog) -> CatalogContents:
         """Register a git repository as a catalogue, once its templates can be read. The same again changes nothing."""
-        contents, _ = catalogs.add(deps, body.name, body.url, body.branch, body.description)
-        return _contents(contents)
+        return _contents(catalogs.add(deps, body.name, body.url, body.branch, body.description))
 
     @api.route("GET", "/catalogs/<name>", query=CatalogQuery, returns=CatalogContents, refusals=(413, 422, 503))
     def get_catalog(name: str, query: CatalogQuery) -> CatalogContents:

@@ -37,7 +37,7 @@ INPUTS = [
     {"name": "data", "type": "dataset", "description": "", "default": "", "pattern": True, "needed": False},
 ]
 TEMPLATES = [
-    {"name": "nightly", "description": "Runs\nat night.", "inputs": INPUTS, "outputs": ["report"], "problem": ""},
+    {"name": "nightly", "description": "Runs\n\x1b[31mat night." + " z" * 9000, "inputs": INPUTS, "outputs": ["report"], "problem": ""},
     {"name": "broken", "description": "", "inputs": [], "outputs": [], "problem": "the workflow is not valid"},
 ]
 CONTENTS = {**CATALOG, "version": "c" * 40, "templates": TEMPLATES}
@@ -134,8 +134,9 @@ def test_catalogues_and_templates_are_tables(fuseml: Run, server: CannedApi, cap
     assert fuseml("catalog", "show", "team") == 0
     shown = capsys.readouterr().out
     assert "https://git.example.com/team.git at commit cccccccccccc" in shown
-    assert "rows, data?" in shown
-    assert "Runs at night." in shown
+    assert [line.split()[:2] for line in shown.splitlines()[2:4]] == [["nightly", "rows"], ["data?"]], "an input a line"
+    assert "Runs \u241b[31mat night." in shown
+    assert len(shown) < 4000, "a description of any length"
     assert "cannot be added: the workflow is not valid" in shown
     assert fuseml("catalog", "show") == 0
     assert "Templates of FuseML 0.1.0:" in capsys.readouterr().out

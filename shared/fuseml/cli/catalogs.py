@@ -17,13 +17,26 @@ app = typer.Typer(help="Catalogues: git repositories with templates of pipelines
 _SHIPPED = "fuseml"
 
 
+# Characters of a description in a table; the documents of a repository may hold any number.
+_LONGEST = 500
+
+
 def _inputs(template: Mapping[str, object]) -> object:
     items = template.get("inputs")
-    return [f"{item['name']}{'' if item['needed'] else '?'}" for item in items] if isinstance(items, list) else None
+    return "\n".join(f"{item['name']}{'' if item['needed'] else '?'}" for item in items) if isinstance(items, list) else None
 
 
-def _text(template: Mapping[str, object]) -> object:
-    return f"cannot be added: {template['problem']}" if template.get("problem") else template.get("description")
+def _outputs(template: Mapping[str, object]) -> object:
+    items = template.get("outputs")
+    return "\n".join(map(str, items)) if isinstance(items, list) else None
+
+
+def _text(template: Mapping[str, object]) -> str:
+    from fuseml.domain.runs.causes import shorten
+
+    problem = template.get("problem")
+    words = f"cannot be added: {problem}" if problem else str(template.get("description") or "")
+    return shorten(" ".join(words.split()), _LONGEST)
 
 
 _COLUMNS = (
@@ -35,8 +48,8 @@ _COLUMNS = (
 _TEMPLATES = (
     output.column("Name"),
     output.Column("Inputs", _inputs),
-    output.column("Outputs"),
-    output.Column("Description", _text, cut=True),
+    output.Column("Outputs", _outputs),
+    output.Column("Description", _text, fold=True),
 )
 
 
@@ -86,3 +99,5 @@ def show(
     place = f" of {contents['url']} at commit {contents['version'][:12]}" if contents["url"] else f" of FuseML {contents['version']}"
     terminal.echo(f"Templates{place}:")
     output.table(contents["templates"], _TEMPLATES)
+    template = f"{name}/TEMPLATE" if contents["url"] else "TEMPLATE"
+    terminal.echo(f"\n`fuseml pipeline add {template} --name NAME --input INPUT=VALUE` adds one to a project.", err=True)

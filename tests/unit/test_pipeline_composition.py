@@ -141,6 +141,14 @@ def test_inputs_of_one_name_are_one_input_unless_they_differ() -> None:
     assert [(item.name, item.default) for item in apart.workflow.inputs] == [("rows", "1"), ("second-rows", "2")]
 
 
+def test_an_input_whose_name_is_that_of_another_input_of_a_step_gets_a_name_of_its_own() -> None:
+    first = registered(name="first", inputs=[{"name": "rows", "type": "integer"}, {"name": "second-rows", "type": "integer"}])
+    second = registered(name="second", inputs=[{"name": "rows", "type": "integer"}])
+    found = compose("first", "second", known=[first, second], inputs=["first.rows=1", "first.second-rows=2", "second.rows=3"])
+    assert {item.name: item.default for item in found.workflow.inputs} == {"rows": "1", "second-rows": "2", "second-rows-2": "3"}
+    assert inputs_of(found, "second") == {"rows": "{{ inputs.second-rows-2 }}"}
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

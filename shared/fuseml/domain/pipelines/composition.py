@@ -6,7 +6,8 @@ input of the workflow if it is an artifact, and a problem if it is a value. Two 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,17 +149,20 @@ class _Composer:
     def _opened(self, slot: Slot, default: str | None, reason: str) -> dict[str, Any]:
         """The input as one of the workflow; inputs of one name and meaning are one."""
         declared = _declaration(slot.item, default)
-        name = slot.item.name
-        known = self.inputs.get(name)
         if slot.item.type == CODESET:
-            name = next((other for other, item in self.inputs.items() if item["type"] == CODESET), name)
-        elif known is not None and (known["type"], known.get("default")) != (declared["type"], declared.get("default")):
-            name = f"{slot.component.step}-{slot.item.name}"
+            name = next((other for other, item in self.inputs.items() if item["type"] == CODESET), slot.item.name)
+        else:
+            name = next(name for name in _names(slot) if self._may_be(name, declared))
         self.inputs.setdefault(name, {"name": name, **declared})
         self.couplings.append(Coupling(str(slot), f"inputs.{name}", reason))
         if slot.item.type == CODESET:
             return {"name": slot.item.name, "codeset": self._mount(slot, name)}
         return {"name": slot.item.name, "value": f"{{{{ inputs.{name} }}}}"}
+
+    def _may_be(self, name: str, declared: Mapping[str, Any]) -> bool:
+        """Whether an input of the workflow of this name means the same, or does not exist."""
+        known = self.inputs.get(name)
+        return known is None or (known["type"], known.get("default")) == (declared["type"], declared.get("default"))
 
     @staticmethod
     def _mount(slot: Slot, name: str) -> dict[str, Any]:
@@ -178,6 +182,13 @@ class _Composer:
         because = f" ({reasons})" if reasons else ""
         remedy = f"--input {slot} makes it an input of the workflow, --input {slot}=VALUE with a default, --connect {slot}=STEP.OUTPUT couples it"
         self.problems.append(errors.Problem(str(slot), f"no earlier step gives {what}{because}; {remedy}"))
+
+
+def _names(slot: Slot) -> Iterator[str]:
+    """The names for an input of a step in the workflow, the best one first."""
+    long = f"{slot.component.step}-{slot.item.name}"
+    yield from (slot.item.name, long)
+    yield from (f"{long}-{number}" for number in itertools.count(2))
 
 
 def _declaration(item: Input, default: str | None) -> dict[str, Any]:

@@ -123,8 +123,8 @@ def _fetched(catalog: Catalog, account: snapshots.Account) -> Contents:
 def add(deps: Deps, name: str, address: str, branch: str, description: str) -> Contents:
     """Register a repository as a catalogue, once its templates can be read; the same one again changes nothing.
 
-    An account in the address becomes credentials of the record. Raises as `read` does, InvalidError for
-    the name and the address, ConflictError for a name that another record has, and for another account of the same repository.
+    An account in the address becomes credentials of the record. Raises as `read` does, InvalidError for the name and the address, ConflictError
+    for a name that another record has, and for another account of the same repository.
     """
     document.check_identifier("name", name)
     if name == templates.SHIPPED:
@@ -135,6 +135,9 @@ def add(deps: Deps, name: str, address: str, branch: str, description: str) -> C
             "an account in the address is USER:PASSWORD or USER:TOKEN, and this one has no password; add it, or leave it out"
         )
     catalog = Catalog(name, description, url.rstrip("/"), branch)
+    draft = _draft(catalog, username, password)
+    # Before the account is sent to the repository.
+    own_tokens.refuse(deps.tokens, draft)
     with deps.store.read() as session:
         known = _same(session, catalog)
         if known and password:
@@ -144,8 +147,6 @@ def add(deps: Deps, name: str, address: str, branch: str, description: str) -> C
     contents = _fetched(known or catalog, snapshots.Account(username, password))
     if known:
         return contents
-    draft = _draft(catalog, username, password)
-    own_tokens.refuse(deps.tokens, draft)
     record = registry.create(extension.map_secrets(draft, deps.keyring.seal), clock.now(), _new_id)
     with deps.store.write() as session:
         extensions.add(session, record, clock.now())

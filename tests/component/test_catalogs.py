@@ -112,6 +112,19 @@ def test_another_account_for_a_registered_repository_is_a_conflict_and_is_not_st
     assert stored(api) == ["team"]
 
 
+def test_a_token_of_this_server_is_refused_before_a_repository_gets_it(api: Pipelines) -> None:
+    asked: list[str] = []
+
+    def repository(environ: dict[str, Any], start: Callable[..., object]) -> Iterable[bytes]:
+        asked.append(environ["PATH_INFO"])
+        return _answer(start, "404 Not Found", [], b"")
+
+    with canned_api.running(repository) as url:
+        address = f"{url.replace('http://', 'http://ada:the-token@')}/x.git"
+        assert "an API token of this server" in register(api, address, status=400)["message"]
+    assert asked == []
+
+
 def test_an_account_that_is_restricted_to_a_project_is_used_for_that_project_only(api: Pipelines, server: Server, team: Clone) -> None:
     register(api, server.url())
     with api.store.write() as session:

@@ -100,6 +100,8 @@ def test_a_value_and_an_address_become_what_the_input_is_without_another_one() -
         ("mlflow-serve", {"model": "model://demo/wine/1?format=onnx"}, "nothing to filter"),
         ("mlflow-serve", {"model": MODEL, "aplication": "x"}, "did you mean 'application'?"),
         ("mlflow-serve", {"model": "models://*"}, "write model://*"),
+        ("mlflow-train", {"mlflow_code": "code://demo/wine/*"}, "would match nothing"),
+        ("mlflow-serve", {"model": "model://demo/*@best"}, "would match nothing"),
         ("mlflow-serve", {"model": "{{ inputs.model }}"}, "plain text"),
         ("batch-score", {"model": MODEL, "data": DATA}, "one input takes a pattern"),
         ("retrain-on-data", {"data": DATA}, "--input target=VALUE"),

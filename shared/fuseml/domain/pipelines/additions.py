@@ -116,6 +116,11 @@ def _narrowed(place: str, project: str) -> str:
     """The pattern within the project. Raises InvalidError for one of another project."""
     kind, _, rest = place.partition("://")
     owner, slash, name = rest.partition("/")
+    # The name of a dataset may hold a slash, that of a codeset cannot.
+    if "@" in name or (kind == "code" and "/" in name):
+        raise errors.InvalidError(
+            f"{place[:100]!r} would match nothing: a pattern names artifacts, and no versions or tags of them; write {kind}://{owner}/NAME"
+        )
     if rest == "*" or (owner == "*" and slash):
         return f"{kind}://{project}/{name or '*'}"
     if owner != project:

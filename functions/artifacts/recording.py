@@ -82,10 +82,10 @@ def on_step_finished(session: sqlmodel.Session, event: events.Event, made: Mappi
     recorded: list[events.Payload] = _runnables(session, event, run, step)
     read = _fetched(session, run, step.step)
     for made_of in made.values():
-        recorded += _record_collected(session, run, step, made_of, read)
+        recorded += _record_collected(session, run, step, made_of, _sources(session, run, plan, step.step, made_of.address, read))
     for address, value in named.items():
         is_dataset = address.kind == "dataset"
-        sources = [*read, *(_inputs(session, run, plan, step.step) if is_dataset else [])]
+        sources = _sources(session, run, plan, step.step, address, read)
         if address in sources:
             # Passed on, not made.
             continue
@@ -181,6 +181,18 @@ def _fetched(session: sqlmodel.Session, run: runs.Run, step: str) -> list[artifa
     texts = [_evaluated(session, run, fetch.address) for fetch in planned.fetches] if planned else []
     found = [artifact.model_of(run.project, text) or artifact.named_in(run.project, text) for text in texts]
     return [address for address in found if address and not transfers.is_anonymous(address)]
+
+
+def _sources(
+    session: sqlmodel.Session,
+    run: runs.Run,
+    plan: plans.Plan | None,
+    step: str,
+    made: artifact.Address,
+    read: Sequence[artifact.Address],
+) -> list[artifact.Address]:
+    """What the step read and, for a dataset, the artifacts among its other inputs: a model, for predictions."""
+    return [*read, *(_inputs(session, run, plan, step) if made.kind == "dataset" else [])]
 
 
 def _inputs(session: sqlmodel.Session, run: runs.Run, plan: plans.Plan | None, step: str) -> list[artifact.Address]:

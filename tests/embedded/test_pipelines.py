@@ -123,6 +123,11 @@ def test_new_data_train_a_model_and_a_dataset_is_scored_with_it(server: servers.
     lines = (tmp_path / "scored" / "rows.csv").read_text().splitlines()
     assert (lines[0], len(lines)) == ("x,z,prediction", 61)
     assert run["outputs"]["scored"].startswith("dataset://rows/scored/")
+    scored = run["outputs"]["scored"]
+    wait_until(lambda: server.get("/artifacts?kind=dataset&project=rows&name=scored"), "the dataset to be recorded")
+    sources = {edge["source"] for edge in server.get(f"/lineage?address={scored}") if edge["target"] == scored}
+    assert model["address"] in sources, "the predictions are of the model, too"
+    assert [source.split("/")[3] for source in sorted(sources)] == ["fresh", "line"]
     # The result is another dataset, which starts neither of the two again.
     server.settled()
     assert len(server.get("/runs?workflow=score")) == len(server.get("/runs?workflow=retrain")) == 1

@@ -75,6 +75,7 @@ VALID: dict[str, Any] = {
     "POST /artifacts/locations": {"address": furnished.DATASET},
     "POST /artifacts/prune": {"addresses": ["model://demo/m/1"]},
     "PUT /artifacts/retention/{project}/{kind}": {"newest": 1000, "days": 1000},
+    "GET /pipelines/results": {"project": "demo"},
     "GET /runnables/{id}/versions": {"project": "demo"},
     "GET /runnables/{id}/matches": {"project": "demo", "offer": "model://demo/m/1"},
     "DELETE /runnables/{id}": {"project": "demo", "version": "1.0.0"},

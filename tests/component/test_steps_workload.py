@@ -130,7 +130,7 @@ def test_a_stopped_step_cancels_its_job_and_a_retry_begins_another(agent: agents
         _, err = step.communicate(timeout=PATIENCE)
     assert step.returncode == 1
     assert "the step was stopped, and its job" in err and "is cancelled" in err
-    assert all_jobs(agent, "terminated") == {"1": "cancelled"}
+    waiting.wait_until(lambda: all_jobs(agent, "terminated") == {"1": "cancelled"}, "the end of the job")
     (tmp_path / "gate").touch()
     retried = steps.run("workload", folder, **environment)
     assert retried.code == 0 and "of a former attempt has been cancelled" in retried.out

@@ -117,12 +117,16 @@ def test_a_dataset_goes_into_a_step_and_a_model_comes_out_by_an_account_in_the_s
     assert _holders(secret, WORKLOADS) == set()
     deployment.fuseml("workflow", "run", name, "-p", name, "-i", f"data=dataset://{name}/{name}@latest")
     seen: set[str] = set()
+    containers: set[str] = set()
 
     def run() -> dict[str, Any]:
         found: dict[str, Any] = deployment.read(f"/runs/{name}-1")
         return found
 
     def has_ended() -> bool:
+        # The pods go once their logs are kept.
+        pods = resources("pods", f"--selector={labels.NAME_LABEL}={name}-1", namespace=WORKLOADS)
+        containers.update(container["name"] for pod in pods for container in pod["spec"]["containers"])
         seen.update(_holders(secret, WORKLOADS))
         return run()["state"] in FINISHED and run()["settled"]
 
@@ -140,6 +144,4 @@ def test_a_dataset_goes_into_a_step_and_a_model_comes_out_by_an_account_in_the_s
     assert (tmp_path / "pulled" / "weights").read_text() == "a\nb\nc\n"
     log = deployment.fuseml("run", "logs", f"{name}-1", "train")
     assert f"fetching {dataset}" in log and "stored out/model as model://" in log and secret not in log
-    pods = resources("pods", f"--selector={labels.NAME_LABEL}={name}-1", namespace=WORKLOADS)
-    containers = {container["name"] for pod in pods for container in pod["spec"]["containers"]}
     assert {"step-fetch", "step-run", "step-fuseml-outputs"} <= containers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -62,6 +63,27 @@ steps:
     outputs: [{name: answer}]
 """
 
+OF_CODE = """
+name: NAME
+inputs: [{name: code, type: codeset}]
+outputs: [{name: words, type: dataset}, {name: count}]
+steps:
+  - name: split
+    image: IMAGE
+    retries: 1
+    inputs: [{name: code, codeset: {name: "{{ inputs.code }}", path: /project}}]
+    script: |
+      if [ ! -f tried ]; then touch tried; exit 3; fi
+      tr ' ' '\\n' < text > words
+    outputs:
+      - {name: words, artifact: {kind: dataset, path: words, name: NAME, store: {product: STORE}}}
+  - name: count
+    image: IMAGE
+    inputs: [{name: words, artifact: {address: "{{ steps.split.outputs.words }}"}}]
+    script: grep -c . "$FUSEML_WORDS/words" > "$FUSEML_ENV_RESULTS/count"
+    outputs: [{name: count}]
+"""
+
 
 @pytest.fixture
 def bucket(tmp_path: Path) -> Iterator[s3_servers.Server]:
@@ -92,6 +114,15 @@ class Shelf:
         options = ("--kind", "dataset", "--name", self.name, "-p", self.name, "--tag", "latest", "-o", "json")
         address: str = json.loads(self.deployment.fuseml("artifact", "push", str(folder), *options))["address"]
         return address
+
+    @contextlib.contextmanager
+    def workflow(self, name: str, text: str, folder: Path) -> Iterator[None]:
+        """The workflow of this text, until the end of the block."""
+        document = folder / f"{name}.yaml"
+        document.write_text(text.replace("NAME", name).replace("IMAGE", image("SHELL")).replace("STORE", self.name))
+        self.deployment.fuseml("workflow", "create", str(document))
+        yield
+        self.deployment.fuseml("workflow", "delete", name, "--force")
 
     def start(self) -> str:
         """The name of a new run on the latest dataset."""
@@ -138,11 +169,9 @@ def shelf(deployment: Deployment, bucket: s3_servers.Server, tmp_path: Path) -> 
     file.write_text(json.dumps({"id": name, "product": name, "version": "1.0.0", "services": [service]}))
     deployment.fuseml("project", "create", name)
     deployment.fuseml("extension", "register", "-f", str(file))
-    document = tmp_path / "workflow.yaml"
-    document.write_text(WORKFLOW.replace("NAME", name).replace("IMAGE", image("SHELL")).replace("STORE", name))
-    deployment.fuseml("workflow", "create", str(document))
-    yield Shelf(deployment, name, bucket)
-    deployment.fuseml("workflow", "delete", name, "--force")
+    found = Shelf(deployment, name, bucket)
+    with found.workflow(name, WORKFLOW, tmp_path):
+        yield found
     deployment.fuseml("extension", "delete", name, "--force")
 
 
@@ -182,6 +211,23 @@ def test_a_dataset_goes_into_a_step_and_a_model_comes_out_by_an_account_in_the_s
     assert (tmp_path / "pulled" / "weights").read_text() == "a\nb\nc\n"
     log = deployment.fuseml("run", "logs", name, "train")
     assert f"fetching {dataset}" in log and "stored out/model as model://" in log and shelf.secret not in log
+
+
+def test_a_file_of_a_codeset_becomes_an_artifact_at_the_second_attempt(shelf: Shelf, tmp_path: Path) -> None:
+    fuseml, workflow = shelf.deployment.fuseml, f"{shelf.name}-code"
+    codeset = ("-p", shelf.name, "-n", "texts")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "text").write_text("one two three\n")
+    fuseml("push", str(tmp_path / "code"), *codeset)
+    with shelf.workflow(workflow, OF_CODE, tmp_path):
+        fuseml("workflow", "assign", "-n", workflow, "-p", shelf.name, "-c", "texts", "--wait")
+        run = shelf.ended(f"{workflow}-1")
+        assert (run["state"], run["outputs"]["count"], run["steps"][0]["attempts"]) == ("succeeded", "3", 2), run
+        [words] = shelf.deployment.read(f"/artifacts?project={shelf.name}&kind=dataset")
+        assert words["address"] == run["outputs"]["words"]
+        edges = shelf.deployment.read(f"/lineage?address={words['address']}")
+        assert (f"code://{shelf.name}/texts/{run['commit']}", words["address"]) in {(edge["source"], edge["target"]) for edge in edges}
+    fuseml("codeset", "delete", *codeset)
 
 
 def test_a_damaged_artifact_starts_no_step(shelf: Shelf, tmp_path: Path) -> None:

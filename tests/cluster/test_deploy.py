@@ -41,7 +41,7 @@ def test_the_gateway_serves_the_api(deployment: Deployment) -> None:
     assert deployment.get("/metrics").status == 404
     if not deployment.token:
         pytest.skip("the rest needs FUSEML_TOKEN")
-    for path in ("/extensions", "/workflows", "/runs", "/codesets", "/applications", "/artifacts"):
+    for path in ("/extensions", "/workflows", "/runs", "/codesets", "/applications", "/artifacts", "/runnables"):
         assert deployment.get(path, token=deployment.token).status == 200, path
 
 

@@ -89,6 +89,20 @@ steps:
 """
 
 
+CATALOG = {
+    "id": "shelf",
+    "services": [
+        {
+            "id": "templates",
+            "resource": "fuseml-catalog",
+            "category": "pipeline-catalog",
+            "endpoints": [{"url": "http://127.0.0.1:9/shelf.git"}],
+            "credentials": [{"id": "account", "default": True, "configuration": {"username": "ada", "password": CANARIES["everybody"]}}],
+        }
+    ],
+}
+
+
 def canaries_in(data: bytes) -> list[str]:
     """The names of the canaries in the data, in any of their usual spellings."""
     names = []
@@ -202,15 +216,20 @@ def test_no_response_of_the_api_contains_a_secret(leak: Leak) -> None:
         "/workflows": {"name": "leak"},
         "/runs": {"name": "leak-1", "other": "leak-1", "step": "fail"},
         "/runnables": {"id": "builder"},
+        "/catalogs": {"name": "shelf"},
         "/events": {"id": "none"},
+        "/artifacts/retention": {"project": "alpha", "kind": "model"},
         **{path: {"kind": "code", "project": "alpha", "name": "code", "version": commit} for path in ("/artifacts", "/lineage")},
     }
     assert server.call("PUT", f"/artifacts/code/alpha/code/{commit}/tags/best").status == 200
+    server.call("PUT", "/artifacts/retention/alpha/model", {"newest": 5})
+    server.post("/extensions", CATALOG)
     statuses: dict[str, int] = {}
     for template, operations in server.get("/openapi.json")["paths"].items():
         if "get" not in operations:
             continue
-        values = parameters.get(f"/{template.split('/')[1]}", {"name": "none"})
+        of_retention = template.startswith("/artifacts/retention")
+        values = parameters.get("/artifacts/retention" if of_retention else f"/{template.split('/')[1]}", {"name": "none"})
         address = "http:%252F%252Fvault.example.com%252Fuser" if "endpoints" in template else "user"
         tagged = {"name": "code@best"} if template == "/artifacts/{kind}/{project}/{name}" else {}
         path = template.format_map({**values, "address": address, **tagged})
@@ -218,6 +237,7 @@ def test_no_response_of_the_api_contains_a_secret(leak: Leak) -> None:
             "/lineage": f"?address=code://alpha/code/{commit}",
             "/workflows/{name}/diff": "?from=1&to=1",
             "/why": f"?of={commit}",
+            "/pipelines/results": "?project=alpha",
             "/runnables/{id}/versions": "?project=alpha",
             "/runnables/{id}/matches": f"?offer=code://alpha/code/{commit}",
         }.get(template, "")
@@ -225,10 +245,12 @@ def test_no_response_of_the_api_contains_a_secret(leak: Leak) -> None:
             response = server.call("GET", path + query, headers={"Accept": kind})
             statuses[template] = response.status
             assert canaries_in(response.body + repr(response.headers).encode()) == [], path
-    # There is no application, no event of that id, and no version of a built-in runnable; a git host has no pages; no run made the commit.
+    # There is no application, no event of that id, and no version of a built-in runnable; a git host has no pages; no run made the commit. The
+    # repository of the catalogue is away.
     missing = {template: status for template, status in statuses.items() if status != 200}
     assert missing == {
         "/applications/{name}": 404,
+        "/catalogs/{name}": 503,
         "/events/{id}": 404,
         "/runnables/{id}/versions": 404,
         "/artifacts/{kind}/{project}/{name}/{version}/page": 400,

@@ -31,8 +31,14 @@ def _outputs(item: Mapping[str, Any]) -> str:
 def _line(item: Mapping[str, object]) -> str:
     from fuseml.domain.runs.causes import shorten
 
-    value = _COMMIT.sub(r"\1", " ".join(str(item["address"] or item["value"]).split()))
+    value = " ".join(_shortened(word) for word in str(item["address"] or item["value"]).split())
     return f"{item['name']}: {shorten(value, _LONGEST)}{' (default)' if item.get('default') else ''}"
+
+
+def _shortened(word: str) -> str:
+    """The word; of the address of code, with the first digits of the commit."""
+    match = _COMMIT.fullmatch(word)
+    return match[1] if match else word
 
 
 def _name(item: Mapping[str, object]) -> str:

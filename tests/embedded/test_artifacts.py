@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_refused_before_a_run_starts(server: servers.Serv
     assert server.get("/runs") == []
 
 
-def test_a_policy_removes_what_nobody_needs(server: servers.Server, tmp_path: pathlib.Path) -> None:
+def test_a_policy_removes_the_artifacts_that_nothing_keeps(server: servers.Server, tmp_path: pathlib.Path) -> None:
     used, second, third = (push(server, tmp_path / name, size)["address"] for name, size in (("a", 1), ("b", 2), ("c", 3)))
     start(server, used)
     expect_succeeded(server, "shelf-1")

@@ -18,21 +18,8 @@ def verified(blocks: Iterable[bytes], size: int | None, digest: str, subject: st
         raise errors.PermanentError(
             f"{subject} cannot be verified: the digest {digest[:100]!r} is of no algorithm in {', '.join(_ALGORITHMS)}"
         )
-    hashed, count, held = hashlib.new(algorithm, usedforsecurity=False), 0, b""
-    for block in blocks:
-        count += len(block)
-        if size is not None and count > size:
-            break
-        hashed.update(block)
-        # An empty block at the end must not hand out the one before it.
-        if block:
-            if held:
-                yield held
-            held = block
-    _compare(_size(count, size), _size(size, size), subject)
-    _compare(f"{algorithm}:{hashed.hexdigest()}", digest, subject)
-    if held:
-        yield held
+    hashed = hashlib.new(algorithm, usedforsecurity=False)
+    yield from _held(blocks, size, hashed, subject, lambda: _compare(f"{algorithm}:{hashed.hexdigest()}", digest, subject))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +36,33 @@ class Whole:
         """The blocks of one file, each file once. Raises PermanentError before the last block of a file with another size, and before that of
         the last file unless all of them have the digest.
         """
-        hashed, count, held = hashlib.sha256(), 0, b""
-        for block in blocks:
-            count += len(block)
-            if size is not None and count > size:
-                break
-            hashed.update(block)
-            # An empty block at the end must not hand out the one before it.
-            if block:
-                if held:
-                    yield held
-                held = block
-        _compare(_size(count, size), _size(size, size), f"{path!r} of {self.subject}")
-        self._found[path] = hashed.digest()
-        if self.digest and len(self._found) == len(self.paths):
-            _compare(self.of(self._found), self.digest, self.subject)
-        if held:
-            yield held
+        hashed = hashlib.sha256()
+
+        def check() -> None:
+            self._found[path] = hashed.digest()
+            if self.digest and len(self._found) == len(self.paths):
+                _compare(self.of(self._found), self.digest, self.subject)
+
+        yield from _held(blocks, size, hashed, f"{path!r} of {self.subject}", check)
+
+
+def _held(blocks: Iterable[bytes], size: int | None, hashed: hashlib._Hash, subject: str, check: Callable[[], None]) -> Iterator[bytes]:
+    """The blocks, which go into `hashed`; the last one only after the comparison of the size and after `check`."""
+    count, held = 0, b""
+    for block in blocks:
+        count += len(block)
+        if size is not None and count > size:
+            break
+        hashed.update(block)
+        # An empty block at the end must not hand out the one before it.
+        if block:
+            if held:
+                yield held
+            held = block
+    _compare(_size(count, size), _size(size, size), subject)
+    check()
+    if held:
+        yield held
 
 
 def _size(count: int | None, size: int | None) -> str:

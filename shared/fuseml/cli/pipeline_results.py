@@ -96,4 +96,4 @@ def show(
 
 def _empty(code: str, project: str, codeset: str) -> str:
     place = code or f"the current code of {'/'.join(filter(None, (project, codeset)))}"
-    return f"No run took {place}; `fuseml why COMMIT` tells why a push started none."
+    return f"No run took {place}; `fuseml why COMMIT` shows the reason."

@@ -50,7 +50,7 @@ def runs_of_push(client: Client, project: str, codeset: str, commit: str) -> lis
     minute while the server is unreachable.
     """
     begun = last_seen = time.monotonic()
-    told = ""
+    shown = ""
     while True:
         try:
             # The decisions are read before the runs: those of all decisions that were made exist.
@@ -64,8 +64,8 @@ def runs_of_push(client: Client, project: str, codeset: str, commit: str) -> lis
             last_seen = time.monotonic()
             if last_seen - begun > _RUNS_APPEAR:
                 if not outcomes:
-                    raise errors.NotFoundError(f"the server has not seen the push yet; `fuseml why {commit[:12]}` tells what became of it")
-                told = _tell(told, "The push is not decided on yet", outcomes, "pending")
+                    raise errors.NotFoundError(f"the server has not seen the push yet; `fuseml why {commit[:12]}` shows its state")
+                shown = _show_reasons(shown, "The push is not decided on yet", outcomes, "pending")
         time.sleep(0.3)
 
 
@@ -83,15 +83,15 @@ def _started(client: Client, project: str, codeset: str, commit: str, outcomes: 
         reasons = "; ".join(dict.fromkeys(outcome["reason"] for outcome in outcomes))
         assign = f"`fuseml workflow assign NAME -p {project} -c {codeset}` assigns a workflow"
         raise errors.NotFoundError(f"the push started no run: {reasons}; {assign}")
-    _tell("", "The push has started less than it should", outcomes, "dead")
+    _show_reasons("", "The push has started less than it should", outcomes, "dead")
     return list(runs.values())
 
 
-def _tell(told: str, what: str, outcomes: Sequence[event_shapes.Outcome], state: str) -> str:
-    """Print the reasons of the outcomes in that state on standard error, unless they were `told`. Returns them."""
+def _show_reasons(shown: str, title: str, outcomes: Sequence[event_shapes.Outcome], state: str) -> str:
+    """Print the reasons of the outcomes in that state on standard error, unless they are those `shown` before. Returns them."""
     reasons = "; ".join(dict.fromkeys(outcome["reason"] for outcome in outcomes if outcome["state"] == state))
-    if reasons and reasons != told:
-        terminal.echo(f"{what}: {reasons}", err=True)
+    if reasons and reasons != shown:
+        terminal.echo(f"{title}: {reasons}", err=True)
     return reasons
 
 

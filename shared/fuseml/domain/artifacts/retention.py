@@ -1,7 +1,7 @@
 """Retention: the reason for which an artifact is kept, or that it goes.
 
 A policy belongs to a kind of a project; without one nothing goes. An artifact is kept for a reason of its own (`protection`), or because it is
-in the lock of a run that made an artifact which is kept (`decide`): whoever can still read a model can repeat the run that made it.
+in the lock of a run that made an artifact which is kept (`decide`): the run that made a model can be repeated as long as the model can be read.
 """
 
 from __future__ import annotations

@@ -160,7 +160,8 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
         matches = subscriptions.matches(session, artifact.kind, artifact.project, artifact.name)
     else:
         matches = _matches(session, event, artifact.kind, artifact.project, artifact.name)
-    watched = subscriptions.watches(session, artifact, matches)
+    current = {match.workflow: _current(session, match.workflow) for match in matches}
+    watched = {name: subscriptions.watches(session, artifact, document) for name, (_, document) in current.items()}
     for name, matched in subscriptions.waiting(session, artifact, subscriptions.narrowed(matches, watched)).items():
         match, shortfall = subscriptions.passed(session, row, matched)
         if match is None:
@@ -177,7 +178,7 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
         if ancestor:
             _decline(session, event, f"{artifact.address} derives from {ancestor}, a run of the same workflow", workflow=name)
             continue
-        revision, document = _current(session, name)
+        revision, document = current[name]
         deployed = _deployed(session, event, document, (origin.project, origin.codeset, origin.ref) if origin else None)
         if deployed is None:
             continue

@@ -61,14 +61,10 @@ def matches(session: sqlmodel.Session, kind: str, project: str, name: str) -> li
     return [*assigned, *listed]
 
 
-def watches(session: sqlmodel.Session, recorded: events.ArtifactRecorded, found: Sequence[Match]) -> dict[str, list[Watch]]:
-    """Workflow -> what its steps watch of the artifact; nothing for a workflow whose runnables the project lacks: its run will say so."""
-    watched: dict[str, list[Watch]] = {}
-    for name in dict.fromkeys(match.workflow for match in found):
-        document = Workflow.model_validate(workflows.revision(session, name).document)
-        expanded = runnables.expanded(session, document, recorded.project)
-        watched[name] = watching.watches(document, recorded.kind, runnables.described(session, expanded))
-    return watched
+def watches(session: sqlmodel.Session, recorded: events.ArtifactRecorded, document: Workflow) -> list[Watch]:
+    """What the steps of the workflow watch of the artifact; nothing where the project lacks a runnable, which its run reports."""
+    expanded = runnables.expanded(session, document, recorded.project)
+    return watching.watches(document, recorded.kind, runnables.described(session, expanded))
 
 
 def narrowed(found: Sequence[Match], watched: Mapping[str, Sequence[Watch]]) -> list[Match]:

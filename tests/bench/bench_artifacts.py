@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import functools
 import gc
-import pathlib
 import random
 import statistics
-import tempfile
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +32,8 @@ from fuseml.domain.registry import versions
 from fuseml.runtime import auth, secrets
 from fuseml.store import database
 from fuseml.store.tables import artifact_rows
-from tests import event_keys, postgresql
+from tests import event_keys
+from tests.bench import databases
 
 SIZE = 100_000
 SEARCH_MS, LINEAGE_MS = 50.0, 100.0
@@ -243,18 +242,7 @@ def measure(name: str, url: str) -> None:
 
 def main() -> None:
     """Print the lines of each database."""
-    with tempfile.TemporaryDirectory() as folder:
-        measure("SQLite", f"sqlite:///{pathlib.Path(folder) / 'fuseml.db'}")
-    bin = postgresql.programs()
-    if bin is None:
-        print("PostgreSQL: its programs are not installed")
-        return
-    server = postgresql.Server(bin)
-    server.start()
-    try:
-        measure("PostgreSQL", server.fresh())
-    finally:
-        server.close()
+    databases.each(measure)
 
 
 if __name__ == "__main__":

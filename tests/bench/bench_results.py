@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import functools
 import gc
-import pathlib
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -27,8 +25,7 @@ from fuseml.domain import plans
 from fuseml.runtime import auth
 from fuseml.store import database
 from fuseml.store.tables import artifact_rows, codeset_rows, run_rows
-from tests import postgresql
-from tests.bench import bench_artifacts
+from tests.bench import bench_artifacts, databases
 from tests.component import triggering
 
 SIZE, CODESETS = 10_000, 50
@@ -139,18 +136,7 @@ def measure(name: str, url: str) -> None:
 
 def main() -> None:
     """Print the lines of each database."""
-    with tempfile.TemporaryDirectory() as folder:
-        measure("SQLite", f"sqlite:///{pathlib.Path(folder) / 'fuseml.db'}")
-    programs = postgresql.programs()
-    if programs is None:
-        print("PostgreSQL: its programs are not installed")
-        return
-    server = postgresql.Server(programs)
-    server.start()
-    try:
-        measure("PostgreSQL", server.fresh())
-    finally:
-        server.close()
+    databases.each(measure)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ REASON = "retention"
 """The reason of the deletion in the event, and its name in the history."""
 
 CONTENTS_GRACE = 3600.0
-"""Seconds between the removal of an artifact and that of its contents: somebody may be reading them."""
+"""Seconds between the removal of an artifact and that of its contents, which may be in use."""
 
 BATCH = 50
 """Artifacts of one transaction."""

@@ -6,14 +6,15 @@ import contextlib
 import itertools
 import socket
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 
 from fuseml.domain import errors
 from fuseml.domain.registry import extension
-from fuseml.githosts import limits, snapshots
+from fuseml.githosts import bounded, limits, snapshots
 from fuseml.store import database, extensions, outbox
 from tests.component import canned_api
 from tests.component.githost import PASSWORD, Clone, Server, clone, packet, server
@@ -259,9 +260,9 @@ def test_a_slow_answer_is_cut_off(pause: float) -> None:
             ended.set()
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_server_that_sends_its_first_bytes_slowly_is_cut_off(scheme: str) -> None:
-    """One byte at a time, of the head of an answer or of a handshake: no timeout of a socket ends that."""
+@contextlib.contextmanager
+def _dripping(scheme: str) -> Iterator[str]:
+    """The URL of a server that sends the head of an answer, or of a handshake, one byte at a time: no timeout of a socket ends that."""
     begin = {"http": b"HTTP/1.1 200 OK\r\nX-Slow: ", "https": b"\x16\x03\x03\x40\x00"}[scheme]
     ended = threading.Event()
 
@@ -277,11 +278,24 @@ def test_a_server_that_sends_its_first_bytes_slowly_is_cut_off(scheme: str) -> N
         thread = threading.Thread(target=serve, args=[listener])
         thread.start()
         try:
-            with pytest.raises(errors.TemporaryError, match="took longer than"):
-                snapshots.read(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/x.git", ACCOUNT, lambda path: True, seconds=0.5)
+            yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/x.git"
         finally:
             ended.set()
             thread.join()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_sends_its_first_bytes_slowly_is_cut_off(scheme: str) -> None:
+    with _dripping(scheme) as url, pytest.raises(errors.TemporaryError, match="took longer than"):
+        snapshots.read(url, ACCOUNT, lambda path: True, seconds=0.5)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_that_is_made_after_the_deadline_is_cut_off(scheme: str) -> None:
+    with _dripping(scheme) as url, bounded.client(url, "", "", seconds=0.2, size=1000) as client:
+        time.sleep(0.4)
+        with pytest.raises(OSError, match="took longer than"):
+            client.get_refs(b"")
 
 
 def test_a_redirect_is_not_followed_so_no_other_host_gets_the_account() -> None:

@@ -30,8 +30,10 @@ def client(url: str, username: str, password: str, *, seconds: float, size: int)
     """
     from dulwich import client as git
 
-    with _connections(seconds) as pool:
-        answers = _Answers(pool, seconds, size)
+    # Before the timer starts, so that no connection is cut off before the deadline.
+    deadline = time.monotonic() + seconds
+    with _connections(seconds, deadline) as pool:
+        answers = _Answers(pool, seconds, deadline, size)
         bounded: Any = answers
         try:
             name = username if password else None
@@ -41,7 +43,7 @@ def client(url: str, username: str, password: str, *, seconds: float, size: int)
 
 
 @contextlib.contextmanager
-def _connections(seconds: float) -> Iterator[urllib3.PoolManager]:
+def _connections(seconds: float, deadline: float) -> Iterator[urllib3.PoolManager]:
     """Connections that are cut off after some seconds: a timeout of a socket would apply to each byte of a slow server anew."""
     import urllib3
     from urllib3 import connection, connectionpool
@@ -50,11 +52,11 @@ def _connections(seconds: float) -> Iterator[urllib3.PoolManager]:
 
     class Plain(connection.HTTPConnection):
         def _new_conn(self) -> socket.socket:
-            return _watched(super()._new_conn(), sockets)
+            return _watched(super()._new_conn(), sockets, deadline)
 
     class Secure(connection.HTTPSConnection):
         def _new_conn(self) -> socket.socket:
-            return _watched(super()._new_conn(), sockets)
+            return _watched(super()._new_conn(), sockets, deadline)
 
     class PlainPool(connectionpool.HTTPConnectionPool):
         ConnectionCls = Plain
@@ -76,9 +78,13 @@ def _connections(seconds: float) -> Iterator[urllib3.PoolManager]:
                 item.close()
 
 
-def _watched(connected: socket.socket, sockets: list[socket.socket]) -> socket.socket:
+def _watched(connected: socket.socket, sockets: list[socket.socket], deadline: float) -> socket.socket:
     # A duplicate, because TLS takes the descriptor of the first one over.
     sockets.append(connected.dup())
+    if time.monotonic() >= deadline:
+        # The timer may have ended before it could see this connection.
+        connected.close()
+        raise TimeoutError("connected after the deadline")
     return connected
 
 
@@ -92,8 +98,8 @@ def _cut(sockets: list[socket.socket]) -> None:
 class _Answers:
     """The pool as the client of git uses it."""
 
-    def __init__(self, pool: urllib3.PoolManager, seconds: float, left: int) -> None:
-        self._pool, self._seconds, self._deadline, self._left = pool, seconds, time.monotonic() + seconds, left
+    def __init__(self, pool: urllib3.PoolManager, seconds: float, deadline: float, left: int) -> None:
+        self._pool, self._seconds, self._deadline, self._left = pool, seconds, deadline, left
         self._responses: list[urllib3.BaseHTTPResponse] = []
         self.headers: dict[str, str] = {"User-Agent": "git/fuseml"}
 

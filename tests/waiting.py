@@ -25,15 +25,23 @@ CLUSTER_PATIENCE = 600.0
 T = TypeVar("T")
 
 
+_SHARE = 0.03
+"""A pause as a share of the time waited so far: a wait takes that much longer than its condition needs."""
+
+
 def wait_until(
-    condition: Callable[[], T], description: str | Callable[[], str], *, patience: float = PATIENCE, interval: float = 0.02
+    condition: Callable[[], T], description: str | Callable[[], str], *, patience: float = PATIENCE, interval: float | None = None
 ) -> T:
-    """Call `condition` every `interval` seconds; its first true value. Fails with the description after `patience` seconds."""
-    deadline = time.monotonic() + patience
+    """Call `condition` every `interval` seconds; its first true value. Fails with the description after `patience` seconds.
+
+    Without an interval the pauses grow with the wait: questions to a server that is still starting delay its start.
+    """
+    started = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - started
+        if waited > patience:
             raise AssertionError(f"waited {patience:g} s for {description() if callable(description) else description}")
-        time.sleep(interval)
+        time.sleep(min(0.3, max(0.02, _SHARE * waited)) if interval is None else interval)
     return value
 
 

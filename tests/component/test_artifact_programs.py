@@ -362,6 +362,12 @@ def test_in_a_pod_the_check_of_the_outputs_follows(work: Path, results: Path, tm
     assert "without writing 'none'" in files["problem"].read_text()
 
 
+def test_the_programs_import_neither_the_database_nor_the_clients_of_other_stores() -> None:
+    script = "import sys; from fuseml.artifactstores import collect, fetch; print(*sys.modules)"
+    imported = set(commands.python(script).stdout.split())
+    assert not {"sqlmodel", "sqlalchemy", "urllib3", "dulwich", "fuseml.store"} & imported
+
+
 def test_the_variables_are_json_free_text() -> None:
     # A value may hold anything that an environment can.
     store = plans.Store(

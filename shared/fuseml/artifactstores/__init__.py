@@ -34,11 +34,11 @@ from fuseml.artifactstores.port import (
     Version,
 )
 from fuseml.domain import artifact, errors
-from fuseml.domain.registry import selector
-from fuseml.usecases import stores
 
 if TYPE_CHECKING:
+    from fuseml.domain.registry import selector
     from fuseml.githosts import GitHost
+    from fuseml.usecases import stores
 
 __all__ = [
     "CAPABILITIES",
@@ -65,7 +65,7 @@ __all__ = [
     "facts",
 ]
 
-CATEGORY = stores.CATEGORY
+CATEGORY = artifact.STORE_CATEGORY
 """The category of the services that selectors of artifact stores ask for."""
 
 GROUP = "fuseml.artifactstores"
@@ -205,6 +205,9 @@ def facts(binding: selector.Binding) -> stores.Facts:
 
     An agent declares its kinds and operations over the network, so its record states the kinds, and its refusals fail the step.
     """
+    # Imported here: the programs before and after a step, which need no database, would spend most of their time on its import.
+    from fuseml.usecases import stores
+
     if binding.service_resource == AGENT:
         return stores.Facts(_kinds_of_agent(binding), frozenset(CAPABILITIES), {})
     # Placeholders stand for the secrets: no fact depends on one.

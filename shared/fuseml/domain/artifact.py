@@ -10,6 +10,10 @@ from fuseml.domain import errors
 
 Kind = Literal["code", "model", "dataset", "runnable", "image"]
 KINDS: tuple[str, ...] = get_args(Kind)
+
+STORE_CATEGORY = "artifact-store"
+"""The category of the services that hold artifacts."""
+
 _KIND = "|".join(KINDS)
 # A version holds no @: the last segment of a reference by tag has one.
 _ADDRESS = re.compile(rf"({_KIND})://([^/*\n]+)/([^*\n]+)/([^/*@\n]+)")

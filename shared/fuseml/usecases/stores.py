@@ -16,9 +16,6 @@ from fuseml.domain.registry import selector
 from fuseml.domain.workflows import artifact_rules
 from fuseml.store import artifact_names, artifacts, resolution
 
-CATEGORY = "artifact-store"
-"""The category of the services that are artifact stores."""
-
 BUILT_IN = "fuseml"
 """The product of the store that the embedded server brings. Every other store is preferred to it."""
 
@@ -103,7 +100,8 @@ class ProjectStores:
 
     def _resolve(self, wanted: selector.Selector) -> selector.Binding:
         is_named = wanted.extension_id or wanted.service_resource or wanted.service_category
-        named = {"name": wanted.name or "store", "service_category": wanted.service_category or ("" if is_named else CATEGORY)}
+        category = wanted.service_category or ("" if is_named else artifact.STORE_CATEGORY)
+        named = {"name": wanted.name or "store", "service_category": category}
         [binding] = resolution.resolve(self.session, [wanted.model_copy(update=named)], self.context, home=self.home).bindings
         return self._completed(binding)
 
@@ -123,8 +121,8 @@ class ProjectStores:
     def _default(self, kind: str, needed: set[str] | frozenset[str]) -> selector.Binding:
         """The best store of the category that holds the kind and has the operations; the embedded server's own only without another one."""
         wanted = [
-            selector.Selector(name=f"{kind}-store", service_resource=resource, service_category=CATEGORY)
-            for resource in resolution.resources(self.session, CATEGORY)
+            selector.Selector(name=f"{kind}-store", service_resource=resource, service_category=artifact.STORE_CATEGORY)
+            for resource in resolution.resources(self.session, artifact.STORE_CATEGORY)
         ]
         bindings = resolution.ranked(self.session, wanted, self.context, home=self.home)
         for binding in sorted(bindings, key=lambda binding: binding.product == BUILT_IN):
@@ -132,7 +130,8 @@ class ProjectStores:
             if kind in facts.kinds and needed <= facts.capabilities:
                 return self._completed(binding)
         raise errors.UnresolvedError(
-            f"no artifact store of the project {self.context.project!r} holds a {kind}; register one with the category {CATEGORY!r}, "
+            f"no artifact store of the project {self.context.project!r} holds a {kind}; "
+            f"register one with the category {artifact.STORE_CATEGORY!r}, "
             "for example a bucket (resource s3)",
             details={"unresolved": [f"{kind}-store"]},
         )

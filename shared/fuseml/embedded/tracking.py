@@ -11,7 +11,6 @@ import importlib.util
 import logging
 import pathlib
 import secrets as random_secrets
-import shlex
 import shutil
 import sys
 import tempfile
@@ -180,13 +179,7 @@ class TrackingServer:
         raise errors.TemporaryError(f"the MLflow server was not ready after {_START_SECONDS} seconds: {child_process.tail(log)}")
 
     def _command(self, socket_file: pathlib.Path) -> list[str]:
-        # The options: infra/platform-facts.md 1.7.
-        database = f"sqlite:///{self._folder / 'mlflow.db'}"
-        return [
-            *(sys.executable, "-m", "mlflow", "server", "--app-name", "fuseml", "--workers", "1"),
-            *("--static-prefix", tracking_proxy.PREFIX, "--uvicorn-opts", f"--uds {shlex.quote(str(socket_file))}"),
-            *("--backend-store-uri", database, "--artifacts-destination", str(self._folder / "artifacts")),
-        ]
+        return [sys.executable, "-P", "-m", "fuseml.embedded.tracking_app", str(socket_file)]
 
     def _scratch(self) -> pathlib.Path:
         """An empty folder for temporary files."""
@@ -199,6 +192,7 @@ class TrackingServer:
         key = secrets.read_or_create(self._folder / "webhook-key", secrets.new_key())
         return {
             **self._inherited,
+            **tracking_app.options(f"sqlite:///{self._folder / 'mlflow.db'}", self._folder / "artifacts", tracking_proxy.PREFIX),
             "TMPDIR": str(self._scratch()),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             # One runner and seven consumers of unused jobs: 1.5 GB.

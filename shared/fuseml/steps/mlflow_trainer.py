@@ -28,7 +28,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from fuseml.steps import data, logged_models, mlproject, model_digest, notebook, pipeline, sdk, source_code, tracking, training
+from fuseml.steps import data, logged_models, mlproject, notebook, pipeline, sdk, served_models, source_code, tracking, training
 
 _GRACE = 10  # seconds between SIGTERM and SIGKILL of the command
 
@@ -268,7 +268,7 @@ def _report(server: tracking.Tracking, lineage: Mapping[str, str], model: logged
     version = logged_models.version_of(model, named)
     uri = version.uri if version else model.uri
     if version:
-        server.tag_version(version, {**lineage, tracking.DIGEST_TAG: _digest(uri)})
+        server.tag_version(version, {**lineage, tracking.DIGEST_TAG: _digest(server, version)})
         sdk.output("model-version", version.version)
     _report_run(server.run(model.run_id))
     for name in {"model", sdk.first_output("model")} - {"model-version", "mlflow-run", "metrics", "artifacts"}:
@@ -276,16 +276,12 @@ def _report(server: tracking.Tracking, lineage: Mapping[str, str], model: logged
     sdk.say(f"model: {uri}")
 
 
-def _digest(uri: str) -> str:
+def _digest(server: tracking.Tracking, version: tracking.Version) -> str:
     """The digest of the files of the model, as servers will get them; empty if they cannot be read."""
     try:
-        # Imported here: it costs seconds, and only registered models need it.
-        import mlflow.artifacts
-
-        with tempfile.TemporaryDirectory() as folder:
-            return model_digest.of_folder(Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)))
+        return served_models.digest(server, version)
     except Exception as error:  # MLflow and its stores raise many types; the model is trained, and is then served without the check
-        sdk.say(f"note: no digest of {uri} is recorded, because its files cannot be read: {type(error).__name__}: {error}")
+        sdk.say(f"note: no digest of {version.uri} is recorded, because its files cannot be read: {type(error).__name__}: {error}")
         return ""
 
 

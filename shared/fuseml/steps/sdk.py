@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -26,6 +26,7 @@ RESULTS = "/tekton/results"
 _PAUSES = (0.5, 1.0, 2.0)
 _MAX_ANSWER = 32 * 1024 * 1024
 _MAX_FILE = 4 * 1024 * 1024
+_BLOCK = 1 << 20
 
 
 class StepError(Exception):
@@ -201,22 +202,7 @@ def http(
     briefly unavailable is retried for a few seconds; a request that may have been processed is not repeated. Redirects are refused, because
     they would carry the token to another host. Raises HttpError with the server's own message.
     """
-    parts = urllib.parse.urlsplit(url)
-    public = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise HttpError(f"'{public}' is not an http or https URL")
-    sent = dict(headers or {})
-    if token:
-        sent["Authorization"] = f"Bearer {token}"
-    elif parts.username is not None:
-        user, password = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
-        sent["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-    body = None
-    if payload is not None:
-        body = json.dumps(payload).encode()
-        sent["Content-Type"] = "application/json"
-    address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
-    request = urllib.request.Request(address, data=body, method=method, headers=sent)  # noqa: S310 (the scheme is checked above)
+    request, public = _request(method, url, payload, token, headers or {})
     opener = urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=verify))
     for pause in (*(_PAUSES if patient else ()), None):
         try:
@@ -234,6 +220,51 @@ def http(
                 raise HttpError(f"{method} {public}: no answer ({reason}): is the server running, and reachable from here?") from error
         time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
+
+
+def blocks(
+    url: str,
+    *,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
+    verify: ssl.SSLContext | None = None,
+) -> Iterator[bytes]:
+    """The whole body that GET of the URL gives, block by block, from one attempt; see `http`. Raises HttpError, also for a body that is cut off."""
+    request, public = _request("GET", url, None, token, headers or {})
+    opener = urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=verify))
+    try:
+        with opener.open(request, timeout=timeout) as response:
+            while block := response.read(_BLOCK):
+                yield block
+            if response.length:
+                raise HttpError(f"GET {public}: the answer ended {response.length} bytes before its end")
+    except urllib.error.HTTPError as error:
+        with error:
+            answer = _decoded(error.read(_MAX_ANSWER))
+        raise HttpError(f"GET {public}: {error.code}: {_message(answer) or error.reason}", error.code, answer) from None
+    except (OSError, HTTPException) as error:
+        raise HttpError(f"GET {public}: no answer ({getattr(error, 'reason', error)})") from error
+
+
+def _request(method: str, url: str, payload: object, token: str | None, headers: Mapping[str, str]) -> tuple[urllib.request.Request, str]:
+    """The request, and its URL without credentials and query for messages."""
+    parts = urllib.parse.urlsplit(url)
+    public = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise HttpError(f"'{public}' is not an http or https URL")
+    sent = dict(headers)
+    if token:
+        sent["Authorization"] = f"Bearer {token}"
+    elif parts.username is not None:
+        user, password = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
+        sent["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    body = None
+    if payload is not None:
+        body = json.dumps(payload).encode()
+        sent["Content-Type"] = "application/json"
+    address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+    return urllib.request.Request(address, data=body, method=method, headers=sent), public  # noqa: S310 (the scheme is checked above)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from fuseml.steps import sdk
 
 _API = "/api/2.0/mlflow/"
+_SERVED = "/api/2.0/mlflow-artifacts/artifacts"
 DIGEST_TAG = "fuseml.digest"
 """The tag of a model version with the digest of its files (`model_digest`)."""
 _MOVING = re.compile(r"runs:/([^/]+)/(.+)|models:/([^/@]+)(?:@(.+)|/(?!\d+\Z)([^/@]+))")
@@ -225,6 +226,21 @@ class Tracking:
         """The tags of a registered version."""
         found = mapping(self._call("GET", "model-versions/get", name=version.name, version=version.version).get("model_version"))
         return {str(tag.get("key")): str(tag.get("value", "")) for tag in listed(found.get("tags"))}
+
+    def download_uri(self, version: Version) -> str:
+        """The address of the folder with the files of a registered version."""
+        return str(self._call("GET", "model-versions/get-download-uri", name=version.name, version=version.version)["artifact_uri"])
+
+    def served_files(self, folder: str) -> dict[str, bool]:
+        """The names in a folder of the artifacts that the server serves itself -> whether it is a folder."""
+        url = self.uri + _SERVED + "?" + urllib.parse.urlencode({"path": folder})
+        found = mapping(sdk.http("GET", url, token=self._token, headers=self._headers, verify=self._verify))
+        return {str(item.get("path", "")): bool(item.get("is_dir")) for item in listed(found.get("files"))}
+
+    def served_file(self, path: str) -> Iterator[bytes]:
+        """The contents of a file among the artifacts that the server serves itself, block by block."""
+        url = f"{self.uri}{_SERVED}/{urllib.parse.quote(path)}"
+        return sdk.blocks(url, token=self._token, headers=self._headers, verify=self._verify)
 
     def tag_version(self, version: Version, tags: Mapping[str, str]) -> None:
         """Set tags on a registered version; empty ones are left out."""

@@ -5,6 +5,7 @@ Exit codes: 0 success, 1 failure (a closed output pipe included), 2 wrong usage,
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import sys
@@ -104,11 +105,37 @@ def root(
     )
 
 
+_WITH_VALUES = ("--url", "-u", "--token", "--timeout", "--home")
+"""The options before a command that take a value."""
+
+
+def _needed(arguments: Sequence[str]) -> typer.Typer:
+    """The application, without the groups that these arguments cannot mean: most of the start would be spent on their commands.
+
+    It has all of them where the first argument is no command, because the help and the refusal name them.
+    """
+    words = iter(arguments)
+    for word in words:
+        if word in _WITH_VALUES:
+            next(words, None)
+        elif not word.startswith("-"):
+            break
+    else:
+        return app
+    known = {info.name for info in app.registered_groups}
+    known |= {info.name or info.callback.__name__ for info in app.registered_commands if info.callback}
+    if word not in known:
+        return app
+    needed = copy.copy(app)
+    needed.registered_groups = [info for info in app.registered_groups if info.name in arguments]
+    return needed
+
+
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run one command line; the exit code. Errors are printed on standard error, with a traceback only if FUSEML_DEBUG is set."""
     try:
         given = settings.CliSettings.from_env(environment)
-        command = typer.main.get_command(app)
+        command = typer.main.get_command(_needed(arguments))
         home.add_to(command)
         current_project.add_to(command, given)
         code = command.main(args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=given)

@@ -53,6 +53,11 @@ class Client:
         """The server's URL without a trailing slash; `{function}` is kept."""
         return self._transport.url
 
+    @property
+    def token(self) -> str | None:
+        """The token that the server receives."""
+        return self._transport.token
+
     def version(self) -> dict[str, object]:
         """The version of the server, as the server reports it."""
         return self._transport.get_object("/version")

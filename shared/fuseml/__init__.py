@@ -1,3 +1,20 @@
-"""FuseML: the library that its functions share. See ARCHITECTURE.md for a map."""
+"""FuseML: the library that its functions share, and `fuseml.Client` for Python programs. See ARCHITECTURE.md for a map."""
+
+from __future__ import annotations
 
 __version__ = "0.1.0"
+__all__ = ["Client", "__version__"]
+
+# As in `typing`, whose import would take longer than this one.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fuseml.client.session import Client
+else:
+
+    def __getattr__(name):
+        # The functions, the command and the steps import this package, and need no client.
+        if name == "Client":
+            from fuseml.client.session import Client
+
+            return Client
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

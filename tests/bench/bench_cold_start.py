@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from fuseml.runtime import auth, catalog, secrets
 from fuseml.store import database
+from tests import event_keys
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROUNDS = 5
@@ -112,6 +113,7 @@ def settings_in(folder: pathlib.Path) -> Mapping[str, str]:
         "FUSEML_DATABASE_URL": url,
         "K_SINK": "http://127.0.0.1:9/fuseml/fuseml",
         "FUSEML_SECRET_KEYS": secrets.new_key(),
+        "FUSEML_EVENT_KEYS": ",".join(event_keys.KEYS),
         "FUSEML_TOKEN_HASHES": f"admin:{auth.digest_of('bench')}",
         "FUSEML_PUBLIC_URL": "http://127.0.0.1:9",
         "FUSEML_GIT_URL": "http://127.0.0.1:9",

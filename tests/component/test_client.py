@@ -341,7 +341,7 @@ ROW = {"age": 0.1, "bmi": 0.2}
 
 def test_a_model_with_columns_receives_them_by_name_in_its_order() -> None:
     inputs = [{"name": "bmi", "datatype": "FP64", "shape": [-1, 1]}, {"name": "age", "datatype": "FP32", "shape": [-1]}]
-    assert predictions.inference_request({"inputs": inputs}, ROW) == {
+    assert predictions.inference_request({"inputs": inputs}, [ROW]) == {
         "inputs": [
             {"name": "bmi", "datatype": "FP64", "shape": [1, 1], "data": [0.2]},
             {"name": "age", "datatype": "FP32", "shape": [1], "data": [0.1]},
@@ -351,7 +351,7 @@ def test_a_model_with_columns_receives_them_by_name_in_its_order() -> None:
 
 def test_a_model_with_one_tensor_receives_the_whole_row() -> None:
     metadata = {"inputs": [{"name": "input-0", "datatype": "FP64", "shape": [-1, 2]}]}
-    assert predictions.inference_request(metadata, ROW) == {
+    assert predictions.inference_request(metadata, [ROW]) == {
         "inputs": [{"name": "input-0", "datatype": "FP64", "shape": [1, 2], "data": [0.1, 0.2]}]
     }
 
@@ -366,7 +366,22 @@ def test_a_model_with_one_tensor_receives_the_whole_row() -> None:
 )
 def test_a_row_that_does_not_fit_the_model_is_refused(metadata: dict[str, object]) -> None:
     with pytest.raises(errors.InvalidError):
-        predictions.inference_request(metadata, ROW)
+        predictions.inference_request(metadata, [ROW])
+
+
+def test_several_rows_are_one_request_by_name_or_in_the_order_of_the_inputs() -> None:
+    inputs = [{"name": "bmi", "datatype": "FP64", "shape": [-1, 1]}, {"name": "sex", "datatype": "BYTES", "shape": [-1]}]
+    rows: list[predictions.Row] = [{"sex": "f", "bmi": 0.2, "height": 3}, [0.4, "m"]]
+    assert predictions.inference_request({"inputs": inputs}, rows) == {
+        "inputs": [
+            {"name": "bmi", "datatype": "FP64", "shape": [2, 1], "data": [0.2, 0.4]},
+            {"name": "sex", "datatype": "BYTES", "shape": [2], "data": ["f", "m"]},
+        ]
+    }
+    tensor = {"inputs": [{"name": "input-0", "datatype": "FP32", "shape": [-1, 2]}]}
+    assert predictions.inference_request(tensor, [[1, 2], [3, 4]]) == {
+        "inputs": [{"name": "input-0", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 3, 4]}]
+    }
 
 
 def test_a_prediction_is_the_data_of_the_first_output() -> None:

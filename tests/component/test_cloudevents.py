@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import string
+import urllib.parse
 from concurrent import futures
 
+import cloudevents.http as sdk
 import pytest
-from hypothesis import given
+from cloudevents import conversion
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fuseml.domain import errors, events, signature
@@ -66,6 +69,24 @@ def test_headers_are_percent_encoded_both_ways() -> None:
     event = events.Event("t", "/a b", '50% "ü" €', "x/y", endpoint.NOON, {})
     headers, _ = cloudevents.encode(event)
     assert (headers["ce-source"], headers["ce-id"], headers["ce-subject"]) == ("/a%20b", "50%25%20%22%C3%BC%22%20%E2%82%AC", "x/y")
+
+
+@given(_event)
+def test_events_of_the_sdk_are_read_in_both_modes(event: events.Event) -> None:
+    assume("extensions" not in event.extensions)  # the SDK cannot write it
+    attributes = {"type": event.type, "source": event.source, "id": event.id, "time": event.time, **event.extensions}
+    sent = sdk.CloudEvent({**attributes, **({"subject": event.subject} if event.subject else {})}, event.data)
+    headers, body = conversion.to_structured(sent)
+    assert cloudevents.decode(headers, body) == event
+    headers, body = conversion.to_binary(sent)
+    quoted = {name: urllib.parse.quote(value) for name, value in headers.items()}
+    assert cloudevents.decode(quoted, body) == event
+
+
+@pytest.mark.parametrize("name", ["data", "extensions"])
+def test_an_extension_with_the_name_of_a_field_of_the_sdk_survives(name: str) -> None:
+    event = events.Event("t", "/s", "1", None, endpoint.NOON, {"a": 1}, {name: "50 %", "other": "x"})
+    assert cloudevents.decode(*cloudevents.encode(event)) == event
 
 
 def test_a_delivery_of_tekton_is_decoded() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections.abc
+import dataclasses
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -16,6 +18,7 @@ from fuseml.cli import main
 from fuseml.client import (
     event_shapes,
     lineage_shapes,
+    objects,
     pipeline_shapes,
     registry_shapes,
     retention_shapes,
@@ -304,3 +307,34 @@ def test_the_filters_of_artifacts_are_the_same_in_api_client_and_command() -> No
     options = {parameter.name for parameter in command.commands["artifact"].commands["search"].params}
     # `--format` chooses the form of the output.
     assert options - {"limit", "format"} == filters - {"type", "format"} | {"content_type", "content_format"}
+
+
+OBJECTS: Mapping[Any, Any] = {
+    objects.Run: shapes.Run,
+    objects.Step: shapes.StepRun,
+    objects.Binding: shapes.StepBinding,
+    objects.Artifact: shapes.Artifact,
+    objects.Lineage: shapes.Lineage,
+    objects.Edge: shapes.Edge,
+    objects.Event: event_shapes.EventSummary,
+}
+# Fields that no document has: derived ones.
+DERIVED = {(objects.Run, "metrics"), (objects.Lineage, "document")}
+
+
+def _read_only(hint: Any) -> Any:
+    """The type of an object's field: a document's dictionary is a mapping there."""
+    if typing.get_origin(hint) is dict:
+        return collections.abc.Mapping[typing.get_args(hint)]  # type: ignore[misc]  # the arguments are those of a dictionary
+    return hint
+
+
+@pytest.mark.parametrize("kind", OBJECTS, ids=lambda kind: kind.__name__)
+def test_the_fields_of_a_typed_object_are_those_of_its_document(kind: Any) -> None:
+    known, own = typing.get_type_hints(OBJECTS[kind]), typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if (kind, field.name) in DERIVED:
+            continue
+        assert field.name in known, field.name
+        if field.name not in objects.READERS:
+            assert own[field.name] == _read_only(known[field.name]), field.name

@@ -1,4 +1,4 @@
-"""Every command of the README and of the pages in docs/ runs, in reading order, as it stands there.
+"""Every command of the README and of the pages in docs/ runs, in reading order, as it stands there, and so does every notebook.
 
 `uv run fuseml` is the installed command here.
 """
@@ -9,17 +9,23 @@ import pathlib
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
+from typing import Any
 
+import nbclient
+import nbformat
 import pytest
 
 from tests import commands
 from tests.embedded import servers
+from tests.waiting import PATIENCE
 
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / path for path in dict.fromkeys(re.findall(r"\((docs/[a-z-]+\.md)\)", README))]
 TEXT = "\n".join([README, *(page.read_text() for page in PAGES)])
 COMMANDS = [line.split("#")[0].strip() for line in re.findall(r"^ {4}uv run (fuseml .+)$", TEXT, re.MULTILINE)]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 # Run elsewhere: `up` is the server of this very test; CI and test_demo run `demo`.
 ELSEWHERE = ("fuseml up", "fuseml demo")
 # Commands that the server refuses in this order, with a word of the refusal.
@@ -37,23 +43,55 @@ def _files(folder: pathlib.Path) -> None:
     (folder / "shared").symlink_to(ROOT / "shared")
 
 
-def test_the_commands_of_the_documentation_work(tmp_path: pathlib.Path) -> None:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    with servers.running(tmp_path_factory.mktemp("documentation") / "home") as running:
+        running.tracking_ready()
+        yield running
+
+
+def test_the_commands_of_the_documentation_work(server: servers.Server, tmp_path: pathlib.Path) -> None:
     _files(tmp_path)
     assert len(COMMANDS) > 20
-    with servers.running(tmp_path / "home") as server:
-        server.tracking_ready()
-        environment = {**server.environment, "MINIO_SECRET": "hunter2hunter2", "AGENT_TOKEN": "hunter2hunter2hunter2", "COLUMNS": "120"}
-        environment["FUSEML_CONFIG"] = str(tmp_path / "config.json")
-        for command in COMMANDS:
-            if command.startswith(ELSEWHERE):
-                continue
-            code = 1 if command in REFUSED else 0
-            process = commands.run(shlex.split(command), cwd=tmp_path, environment=environment, text="y\n", code=code)
-            assert REFUSED.get(command, "") in process.stderr, commands.describe(process)
-            if command.startswith("fuseml workflow run"):
-                server.settled()
-        server.settled()
-        assert server.get("/runs?limit=10")[0]["state"] == "succeeded"
+    environment = {**server.environment, "MINIO_SECRET": "hunter2hunter2", "AGENT_TOKEN": "hunter2hunter2hunter2", "COLUMNS": "120"}
+    environment["FUSEML_CONFIG"] = str(tmp_path / "config.json")
+    for command in COMMANDS:
+        if command.startswith(ELSEWHERE):
+            continue
+        code = 1 if command in REFUSED else 0
+        process = commands.run(shlex.split(command), cwd=tmp_path, environment=environment, text="y\n", code=code)
+        assert REFUSED.get(command, "") in process.stderr, commands.describe(process)
+        if command.startswith("fuseml workflow run"):
+            server.settled()
+    server.settled()
+    assert server.get("/runs?limit=10")[0]["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebooks_run(server: servers.Server, tmp_path: pathlib.Path, path: pathlib.Path) -> None:
+    server.fuseml("extension", "discover", "--apply")
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+    assert all(not cell.get("outputs") for cell in notebook.cells), "a notebook is kept without its outputs"
+
+    folder = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3", resources=folder).execute(env=server.environment)
+
+    shown = {cell.id: _shown(cell) for cell in notebook.cells if cell.cell_type == "code"}
+    assert "<h4>Plan of train-and-serve</h4>" in shown["plan"]
+    assert ">succeeded</span>" in shown["run"]
+    assert "prediction" in shown["predict"]
+    assert "<code>code://notebook/diabetes/" in shown["lineage"]
+    assert "MLmodel" in shown["pull"]
+    assert shown["events"].count("org.fuseml.run.") == 3
+
+
+def _shown(cell: Any) -> str:
+    """All that the cell shows: its output as HTML where it has that form, else as text."""
+    parts = [
+        output.get("data", {}).get("text/html") or output.get("data", {}).get("text/plain") or output.get("text", "")
+        for output in cell.outputs
+    ]
+    return "\n".join(parts)
 
 
 def test_the_readme_names_the_two_first_commands() -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from fuseml.cli import home as home_option
 from fuseml.cli import main, options
-from fuseml.cli.settings import DEFAULT_URL, CliSettings
+from fuseml.cli.settings import CliSettings
+from fuseml.client.settings import DEFAULT_URL
 from fuseml.domain import errors
 from tests import commands
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 
 from fuseml.cli import options, output, runs, session, terminal
-from fuseml.domain import errors
 
 if TYPE_CHECKING:
-    from fuseml.client import git, shapes
+    from fuseml.client import git
     from fuseml.client.api import Client
 
 app = typer.Typer(help="Codesets: git repositories of ML code.", **options.GROUP)
@@ -55,13 +49,15 @@ def register(
 
     Creates the project if it does not exist. Files that .gitignore excludes are not pushed.
     """
-    client = session.connect(context)
-    with _folder(context, location) as folder:
+    from fuseml.client import pushes
+
+    client, given = session.connect(context), session.settings(context)
+    with pushes.source(given, location) as folder:
         registration = client.codesets.register(project, name, desc, [item for entry in label or [] for item in entry.split(",")])
         codeset = registration["codeset"]
         if format is output.Format.TABLE:
             terminal.echo(f"Codeset {codeset['url']} successfully registered.")
-        result = _remote(context, registration).push_folder(folder, message or _message(location))
+        result = pushes.send(given, registration, folder, location, message)
     output.done(format, codeset, _push_message(result, project, name))
 
 
@@ -82,9 +78,10 @@ def push(
 
     Registers the codeset and its project if they do not exist. Identical files push nothing.
     """
+    from fuseml.client import pushes
+
     client = session.connect(context)
-    with _folder(context, location) as folder:
-        result = _remote(context, client.codesets.register(project, name)).push_folder(folder, message or _message(location))
+    result = pushes.push(client, session.settings(context), location, project=project, name=name, message=message)
     terminal.echo(_push_message(result, project, name))
     if wait and result.changed:
         _follow(client, project, name, result.commit)
@@ -156,37 +153,6 @@ def delete(context: typer.Context, name: CodesetName, project: options.Project) 
     unfinished = client.runs.active(project=project, codeset=name)
     client.codesets.delete(project, name)
     terminal.echo(f"Codeset {name} successfully deleted.{runs.fate(unfinished, continues=False)}")
-
-
-def _remote(context: typer.Context, registration: shapes.Registration) -> git.Remote:
-    """The codeset's repository, with the credentials of the registration, of the settings, or the API token, in this order."""
-    from fuseml.client import git
-
-    given = session.settings(context)
-    user = registration.get("username") or given.push_user or "fuseml"
-    password = registration.get("password") or given.push_password or given.access_token() or ""
-    return git.Remote(registration["codeset"]["url"], user, password, given.environment)
-
-
-@contextlib.contextmanager
-def _folder(context: typer.Context, location: str) -> Iterator[Path]:
-    """The folder of a location, which may be the URL of a repository. It is read before a codeset is registered."""
-    from fuseml.client import git
-
-    if not urlsplit(location).netloc:
-        folder = Path(location).resolve()
-        if not folder.is_dir():
-            raise errors.InvalidError(f"{folder} is not a folder")
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="fuseml-source-") as scratch:
-        source = Path(scratch) / "source"
-        git.clone_source(location, source, session.settings(context).environment)
-        yield source
-
-
-def _message(location: str) -> str:
-    return f"New codeset update from {location}"
 
 
 def _push_message(result: git.PushResult, project: str, name: str) -> str:

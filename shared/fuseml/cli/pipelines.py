@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import artifact_contents, options, output, pipeline_results, session, terminal
+from fuseml.cli import options, output, pipeline_results, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def add(
     The pipeline is a workflow: `fuseml workflow` shows, runs and deletes it.
     """
     client = session.connect(context)
-    owner = project or artifact_contents.only_project(client)
+    owner = project or client.projects.only()
     pipeline = client.pipelines.add(template, name, owner, options.named(input, "input"))
     output.done(format, pipeline, _sentence(pipeline, owner))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fuseml.cli import approvals, bindings, matrices, output, terminal
+from fuseml.client.plan_texts import value
 
 _PLAN = (
     output.column("Workflow"),
@@ -104,11 +105,6 @@ def _bindings(plan: Mapping[str, object], names: Mapping[str, str]) -> list[dict
     return [{"step": step, **binding} for (step, _), binding in found.items()]
 
 
-def value(parts: object) -> str:
-    """A typed value: text unchanged, outputs as expressions, secrets by name."""
-    return "".join(map(_part, _items(parts)))
-
-
 def _condition(condition: Mapping[str, Any]) -> str:
     return f"{value(condition['input'])} {condition['operator']} {', '.join(map(value, condition['values']))}"
 
@@ -129,18 +125,6 @@ def _question(approval: Mapping[str, Any]) -> str:
     when = f" (if {' and '.join(map(_condition, approval['when']))})" if approval.get("when") else ""
     within = f" (within {duration(approval['expires'])})" if approval.get("expires") else ""
     return f"{approvals.line(value(approval['message'])) or 'an approval is needed'}{when}{within}"
-
-
-def _part(part: Mapping[str, Any]) -> str:
-    match part["kind"]:
-        case "output":
-            return f"{{{{ steps.{part['step']}.outputs.{part['output']} }}}}"
-        case "secret" if not part["extension"]:
-            return f"<token of step {part['credentials']}>"
-        case "secret":
-            return f"<secret {part['extension']}/{part['service']}/{part['credentials']}/{part['key']}>"
-        case _:
-            return str(part["text"])
 
 
 def _items(value: object) -> Sequence[Mapping[str, Any]]:

@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-    from fuseml.client import event_shapes, shapes
+    from fuseml.client import shapes
     from fuseml.client.api import Client
 
 
 # Seconds until a request has become a run.
 _RUNS_APPEAR = 15.0
-# Seconds for which an unreachable server is asked again; a restart takes less.
-_UNREACHABLE = 30.0
 # The width of a tree's guides for each level, in columns.
 _GUIDE = 4
 # The columns that a cause has on the narrowest terminal.
@@ -44,62 +42,15 @@ def await_runs(query: Callable[[], Iterable[shapes.Run]], message: str) -> list[
 
 
 def runs_of_push(client: Client, project: str, codeset: str, commit: str) -> list[shapes.Run]:
-    """The runs that the push of a commit has started, as soon as the server has decided about every workflow.
+    """The runs that the push of a commit has started, see `pushes.started`. Reasons appear on standard error."""
+    from fuseml.client import pushes
 
-    Raises NotFoundError with the reason when it started none, and when the server has not seen the push after 15 seconds. Retries for half a
-    minute while the server is unreachable.
-    """
-    begun = last_seen = time.monotonic()
-    shown = ""
-    while True:
-        try:
-            # The decisions are read before the runs: those of all decisions that were made exist.
-            outcomes = _outcomes(client, commit)
-            if outcomes and not any(outcome["state"] == "pending" for outcome in outcomes):
-                return _started(client, project, codeset, commit, outcomes)
-        except errors.TemporaryError:
-            if time.monotonic() - last_seen > _UNREACHABLE:
-                raise
-        else:
-            last_seen = time.monotonic()
-            if last_seen - begun > _RUNS_APPEAR:
-                if not outcomes:
-                    raise errors.NotFoundError(f"the server has not seen the push yet; `fuseml why {commit[:12]}` shows its state")
-                shown = _show_reasons(shown, "The push is not decided on yet", outcomes, "pending")
-        time.sleep(0.3)
-
-
-def _outcomes(client: Client, commit: str) -> list[event_shapes.Outcome]:
-    """The outcomes of the events of the commit; refused deliveries of webhooks are none of them."""
-    stories = client.events.why(commit)["stories"]
-    return [outcome for story in stories if any(link["kind"] == "event" for link in story["chain"]) for outcome in story["outcomes"]]
-
-
-def _started(client: Client, project: str, codeset: str, commit: str, outcomes: Sequence[event_shapes.Outcome]) -> list[shapes.Run]:
-    runs = {run["name"]: run for run in client.runs.list(project=project, codeset=codeset, commit=commit)}
-    # Those of what the commit brought beside its code.
-    runs |= {name: client.runs.get(name) for outcome in outcomes if (name := outcome.get("run")) and name not in runs}
-    if not runs:
-        reasons = "; ".join(dict.fromkeys(outcome["reason"] for outcome in outcomes))
-        assign = f"`fuseml workflow assign NAME -p {project} -c {codeset}` assigns a workflow"
-        raise errors.NotFoundError(f"the push started no run: {reasons}; {assign}")
-    _show_reasons("", "The push has started less than it should", outcomes, "dead")
-    return list(runs.values())
-
-
-def _show_reasons(shown: str, title: str, outcomes: Sequence[event_shapes.Outcome], state: str) -> str:
-    """Print the reasons of the outcomes in that state on standard error, unless they are those `shown` before. Returns them."""
-    reasons = "; ".join(dict.fromkeys(outcome["reason"] for outcome in outcomes if outcome["state"] == state))
-    if reasons and reasons != shown:
-        terminal.echo(f"{title}: {reasons}", err=True)
-    return reasons
+    return pushes.started(client, project, codeset, commit, report=lambda text: terminal.echo(text, err=True))
 
 
 def show_run_of_request(client: Client, request: str, format: output.Format, *, wait: bool) -> None:
     """Print the run of a request; with `wait` follow it, and exit with 1 unless it succeeds."""
-    [run] = await_runs(
-        lambda: client.runs.list(request=request), "the request was accepted, but its run does not exist yet; see `fuseml run list` later"
-    )
+    run = client.runs.requested(request)
     if format is output.Format.TABLE:
         terminal.echo(f"Run {run['name']} of {run['workflow']} is {run['state']}.")
     if wait:

@@ -35,7 +35,7 @@ def reproduce(client: Client, address: str, format: output.Format) -> Mapping[st
     if not run or not step:
         raise errors.ConflictError(f"{made['address']} names no run and step that made it, so there is no plan to repeat")
     request = client.runs.rerun(run, locked=True, until=step)
-    [begun] = progress.await_runs(lambda: client.runs.list(request=request), "the run was accepted, but does not exist yet; try again")
+    begun = client.runs.requested(request)
     if format is output.Format.TABLE:
         terminal.echo(f"Run {begun['name']} repeats the plan of {run} up to step {step}.")
     snapshots = client.runs.follow([begun["name"]])

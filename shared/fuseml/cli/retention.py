@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fuseml.cli import artifact_contents, options, output, session, terminal
+from fuseml.cli import options, output, session, terminal
 from fuseml.domain import errors
 
 app = typer.Typer(help="Policies: how long the artifacts of a project are kept.", **options.GROUP)
@@ -53,7 +53,7 @@ def set_(
     removed by itself, with its contents; `fuseml artifact prune --dry-run` shows it first.
     """
     client = session.connect(context)
-    policy = client.retention.set(project or artifact_contents.only_project(client), kind, newest=newest, days=days)
+    policy = client.retention.set(project or client.projects.only(), kind, newest=newest, days=days)
     kept = " and ".join(
         [
             *([f"the newest {policy['newest']} of each name"] if policy["newest"] else []),
@@ -74,7 +74,7 @@ def show(context: typer.Context, project: options.Project = "", kind: Kind = "",
 def remove(context: typer.Context, kind: Kind, project: options.Project = "") -> None:
     """Remove the policy of a kind of a project. All its artifacts stay from now on."""
     client = session.connect(context)
-    project = project or artifact_contents.only_project(client)
+    project = project or client.projects.only()
     client.retention.remove(project, kind)
     terminal.echo(f"The project {project} keeps all of its {kind} artifacts.")
 

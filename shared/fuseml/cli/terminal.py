@@ -11,18 +11,17 @@ from collections.abc import Iterable, Iterator
 
 import typer
 
-# C0 and C1 controls except tab and line feed, marks and overrides of the direction, separators of lines.
-_ACTIVE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-_HOSTILE = re.compile(f"[{_ACTIVE}]")
+from fuseml.domain import inert_text
+
+_HOSTILE = re.compile(f"[{inert_text.ACTIVE}]")
 # In a log, colours (SGR) and a carriage return, which progress bars print, may stay: they change nothing outside of the log's own lines.
-_HOSTILE_IN_LOG = re.compile(rf"(\x1b\[[0-9;:]{{0,64}}m|\r)|[{_ACTIVE}]")
+_HOSTILE_IN_LOG = re.compile(rf"(\x1b\[[0-9;:]{{0,64}}m|\r)|[{inert_text.ACTIVE}]")
 _OPEN_END = re.compile(r"\x1b(?:\[[0-9;:]{0,64})?\Z")
 _RESET = "\x1b[0m"
 
 
-def inert(text: str) -> str:
-    """The text with a visible character in place of each one that a terminal obeys. Tabs and line feeds stay."""
-    return _HOSTILE.sub(lambda match: _picture(match[0]), text)
+inert = inert_text.visible
+"""The text with a visible character in place of each one that a terminal obeys. Tabs and line feeds stay."""
 
 
 def escaped(text: str) -> str:
@@ -45,7 +44,7 @@ def log(chunks: Iterable[str]) -> Iterator[str]:
         text = rest + chunk
         end = _OPEN_END.search(text)
         rest = text[end.start() :] if end else ""
-        text = _HOSTILE_IN_LOG.sub(lambda match: match[1] or _picture(match[0]), text.removesuffix(rest))
+        text = _HOSTILE_IN_LOG.sub(lambda match: match[1] or inert(match[0]), text.removesuffix(rest))
         coloured = coloured or "\x1b[" in text
         yield text
     if rest or coloured:
@@ -60,9 +59,3 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
 def confirm(question: str) -> None:
     """Ask the user on the standard error, with inert text. Raises typer.Abort unless the answer is yes."""
     typer.confirm(inert(question), abort=True, err=True)
-
-
-def _picture(character: str) -> str:
-    # Unicode has pictures of the C0 controls: \u241b for escape.
-    code = ord(character)
-    return chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else "\ufffd"

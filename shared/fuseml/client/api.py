@@ -17,18 +17,17 @@ from fuseml.client import (
     retention,
     runnables,
     runs,
+    settings,
     shapes,
     transport,
     workflows,
 )
 
-DEFAULT_TIMEOUT = 30.0
-
 
 class Client:
     """A client of one FuseML server. `url` may contain `{function}` where every function has its own address (Knative)."""
 
-    def __init__(self, url: str, token: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(self, url: str, token: str | None = None, timeout: float = settings.DEFAULT_TIMEOUT) -> None:
         """`timeout` is in seconds, for each request. Raises InvalidError for an invalid URL."""
         self._transport = transport.Transport(url, token, timeout)
         self.projects = projects.Projects(self._transport)
@@ -53,6 +52,11 @@ class Client:
     def url(self) -> str:
         """The server's URL without a trailing slash; `{function}` is kept."""
         return self._transport.url
+
+    @property
+    def token(self) -> str | None:
+        """The token that the server receives."""
+        return self._transport.token
 
     def version(self) -> dict[str, object]:
         """The version of the server, as the server reports it."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import cast
 
 from fuseml.client import shapes, transport
+from fuseml.domain import errors
 
 
 class Projects:
@@ -25,6 +26,13 @@ class Projects:
     def get(self, name: str) -> shapes.Project:
         """The project of that name. Raises NotFoundError."""
         return cast(shapes.Project, self._http.get_object(transport.address("projects", name)))
+
+    def only(self) -> str:
+        """The name of the project, where there is one. Raises InvalidError where there are several or none."""
+        names = [project["name"] for project in self.list()]
+        if len(names) != 1:
+            raise errors.InvalidError(f"name the project; {'there are ' + ', '.join(names[:5]) if names else 'there is none yet'}")
+        return names[0]
 
     def delete(self, name: str) -> None:
         """Delete a project. Raises ConflictError while it has codesets."""

@@ -15,6 +15,9 @@ from fuseml.domain import errors, runs
 INTERVAL = 0.5
 """Seconds between two requests of a follower."""
 
+APPEARS = 15.0
+"""Seconds until a request has become a run."""
+
 # Followers retry for so many seconds while the server is unreachable; a restart takes less.
 _RETRY = 30.0
 
@@ -57,6 +60,25 @@ class Runs:
     def start(self, workflow: str, request: shapes.RunRequest) -> str:
         """Request a run of the workflow; the request's id. Raises NotFoundError, ConflictError, InvalidError when it cannot run."""
         return self._request("/runs", {"workflow": workflow, **request})
+
+    def requested(
+        self,
+        request: str,
+        *,
+        patience: float = APPEARS,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> shapes.Run:
+        """The run of a request, as soon as it exists. Raises TemporaryError if it does not after `patience` seconds."""
+        end = clock() + patience
+        while True:
+            for run in self.list(request=request, limit=1):
+                return run
+            if clock() > end:
+                raise errors.TemporaryError(
+                    "the request was accepted, but its run does not exist yet; see `fuseml run list` later", details={"request": request}
+                )
+            sleep(INTERVAL)
 
     def rerun(self, name: str, *, locked: bool = False, until: str | None = None, only: str | None = None, no_cache: bool = False) -> str:
         """Request the repetition of a run: of its exact plan if `locked`, else of a new plan; the request's id."""

@@ -86,7 +86,7 @@ class Transport:
         self.url = normal_url(url)
         if token is not None and not (token.isascii() and token.isprintable()):
             raise errors.InvalidError("the token contains characters that no token has; check FUSEML_TOKEN and the token's file")
-        self._token = token
+        self.token = token
         self._timeout = timeout
         self._pool: urllib3.PoolManager | None = None
 
@@ -125,8 +125,8 @@ class Transport:
         """Send a request to a URL; only a URL of this server receives the token."""
         body, kind = _encoded(document)
         sent = {"Accept": "application/json", "User-Agent": "fuseml-client", **kind, **(headers or {})}
-        if self._token and self._is_own(url):
-            sent["Authorization"] = f"Bearer {self._token}"
+        if self.token and self._is_own(url):
+            sent["Authorization"] = f"Bearer {self.token}"
         response = self._request(method, url, body, sent)
         if response.status not in expected:
             raise refusals.refusal(response.status, response.body, f"{method} {url}")

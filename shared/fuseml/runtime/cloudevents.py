@@ -2,16 +2,13 @@
 
 Events of FuseML's types carry a signature (`runtime/signing.py`); one without is refused for good. An event endpoint answers 204, or 200
 with exactly one CloudEvent; any other body makes Knative's filter fail the delivery (infra/platform-facts.md 3.1). The handled-event
-record, with the reply, is written in the transaction of the effect. This module corrects the SDK (infra/platform-facts.md 4.1): broken JSON
-is refused instead of passed on as bytes, attributes are percent-decoded, a reply always has a content type.
+record, with the reply, is written in the transaction of the effect. `event_messages` reads and writes the messages.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import types
-import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,8 +18,8 @@ import sqlmodel
 import werkzeug.exceptions
 
 from fuseml.domain import errors, events, signature
-from fuseml.domain.documents import strict_json
 from fuseml.runtime import catalog, clock, http, signing
+from fuseml.runtime.event_messages import decode, encode
 from fuseml.runtime.telemetry import handling, trace
 from fuseml.store import database, outbox
 
@@ -31,7 +28,6 @@ STATUS: Mapping[type[errors.FusemlError], int] = types.MappingProxyType(
 )
 """Statuses for brokers: Knative retries 404, 408, 409, 429 and 5xx, and dead-letters other 4xx at once (infra/platform-facts.md 3.2)."""
 
-_REQUIRED = ("type", "source", "id")
 _BATCH = 100
 _FULL_SECONDS = 10.0
 _log = logging.getLogger("fuseml.events")
@@ -90,77 +86,6 @@ class SigningPublisher:
     def publish(self, event: events.Event) -> None:
         """See `Publisher.publish`."""
         self._publisher.publish(self._signer.sign(event) if signature.is_required(event) else event)
-
-
-def decode(headers: Mapping[str, str], body: bytes) -> events.Event:
-    """An event from an HTTP message in binary or structured mode. Raises InvalidError."""
-    names = {name.lower(): value for name, value in headers.items()}
-    content_type = names.get("content-type", "")
-    if content_type.startswith("application/cloudevents-batch"):
-        raise errors.InvalidError("batches of CloudEvents are not accepted; send one event a request")
-    if content_type.startswith("application/cloudevents"):
-        envelope = _json(body, "the event")
-        if not isinstance(envelope, dict):
-            raise errors.InvalidError("a structured CloudEvent must be a JSON object")
-        data = envelope.pop("data", None)
-        if "data_base64" in envelope:
-            raise errors.InvalidError("the event's data must be JSON, not base64")
-        attributes = {name: _attribute(name, value) for name, value in envelope.items() if value is not None}
-        data_type = attributes.get("datacontenttype", "")
-    else:
-        # CloudEvents HTTP binding 3.1.3.2: header values are percent-encoded.
-        attributes = {name[3:]: urllib.parse.unquote(value) for name, value in names.items() if name.startswith("ce-")}
-        data = _json(body, "the event's data") if body.strip() else None
-        data_type = content_type
-    if data is not None and not _is_json(data_type):
-        raise errors.InvalidError(f"the event's data must be application/json, not {data_type}")
-    missing = [name for name in ("specversion", *_REQUIRED) if not attributes.get(name)]
-    if missing:
-        raise errors.InvalidError(f"this is not a CloudEvent: it has no {', '.join(missing)}")
-    if attributes["specversion"] != "1.0":
-        raise errors.InvalidError(f"CloudEvents {attributes['specversion']} is not understood; send version 1.0")
-    if data is not None and not isinstance(data, dict):
-        raise errors.InvalidError("the event's data must be a JSON object")
-    standard = {"specversion", "type", "source", "id", "subject", "time", "datacontenttype", "dataschema"}
-    return events.Event(
-        type=attributes["type"],
-        source=attributes["source"],
-        id=attributes["id"],
-        subject=attributes.get("subject"),
-        time=attributes.get("time") or clock.now(),
-        data=data or {},
-        extensions={name: value for name, value in attributes.items() if name not in standard},
-    )
-
-
-def _attribute(name: str, value: object) -> str:
-    # CloudEvents JSON format 2.2: attributes are text, numbers and booleans; the text form of a boolean is lower case.
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if not isinstance(value, str | int):
-        raise errors.InvalidError(f"the event's attribute {name!r} must be text, a whole number or a boolean")
-    return str(value)
-
-
-def _is_json(data_type: str) -> bool:
-    media = data_type.partition(";")[0].strip().lower()
-    return media in ("", "application/json", "text/json") or media.endswith("+json")
-
-
-def _json(body: bytes, part: str) -> object:
-    try:
-        return strict_json.parse(body)
-    except (ValueError, RecursionError) as error:
-        raise errors.InvalidError(f"{part} is not valid JSON: {error}") from error
-
-
-def encode(event: events.Event) -> tuple[dict[str, str], bytes]:
-    """Headers and body of the event in binary mode."""
-    attributes = {"specversion": "1.0", "type": event.type, "source": event.source, "id": event.id, "time": event.time, **event.extensions}
-    if event.subject:
-        attributes["subject"] = event.subject
-    headers = {f"ce-{name}": urllib.parse.quote(value, safe="!#$&'()*+,/:;=?@[]^_`{|}~-.<>\\") for name, value in attributes.items()}
-    return {**headers, "content-type": "application/json"}, json.dumps(event.data, separators=(",", ":")).encode()
 
 
 class Receiver:

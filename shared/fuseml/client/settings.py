@@ -1,0 +1,157 @@
+"""Settings of a client: from arguments, environment variables, the configuration file and the home of a local server."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
+
+from fuseml.domain import errors
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT = 30.0
+
+
+class Values(TypedDict):
+    """The settings that environment variables give."""
+
+    url: str
+    token: str
+    home: str
+    config: str
+    project: str
+    timeout: float
+    push_user: str
+    push_password: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """Settings from arguments and environment variables; empty where not given. `timeout` is in seconds. An argument has chosen what `is_chosen`."""
+
+    url: str = ""
+    token: str = field(default="", repr=False)
+    home: str = ""
+    home_is_chosen: bool = False
+    url_is_chosen: bool = False
+    config: str = ""
+    project: str = ""
+    timeout: float = DEFAULT_TIMEOUT
+    push_user: str = ""
+    push_password: str = field(default="", repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def home_folder(self) -> Path:
+        """The folder of a local server's state."""
+        if self.home:
+            return Path(self.home)
+        import platformdirs
+
+        return Path(platformdirs.user_data_dir("fuseml"))
+
+    def config_file(self) -> Path:
+        """The file in which `fuseml config set` stores the server's URL and token, and `fuseml project set` the current project."""
+        if self.config:
+            return Path(self.config)
+        import platformdirs
+
+        return Path(platformdirs.user_config_dir("fuseml")) / "config.json"
+
+    def configured(self) -> Mapping[str, str]:
+        """The content of the configuration file. Raises InvalidError when it is not a JSON object."""
+        file = self.config_file()
+        text = _text_of(file)
+        try:
+            data = json.loads(text) if text else {}
+        except ValueError:
+            data = None
+        if not isinstance(data, dict):
+            raise errors.InvalidError(f"{file} is not a configuration file; repair or delete it")
+        return {str(key): str(value) for key, value in data.items()}
+
+    def configure(self, changes: Mapping[str, str]) -> Path:
+        """Change entries of the configuration file; an empty value removes one. Returns the file, which only the user can read."""
+        file = self.config_file()
+        content = {**self.configured(), **changes}
+        text = json.dumps({key: value for key, value in content.items() if value}, indent=2) + "\n"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # The new file is written beside the old one and renamed: a crash leaves the old file, and the token is private at every moment.
+        new_file = file.with_suffix(".new")
+        with os.fdopen(os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+            stream.write(text)
+        new_file.replace(file)
+        return file
+
+    def current_project(self) -> str:
+        """The project of commands that name none: FUSEML_PROJECT, else that of the configuration file; empty without one."""
+        return self.project or self.configured().get("project", "")
+
+    def server_url(self) -> str:
+        """The first of: flag `--url`, flag `--home`, FUSEML_SERVER_URL, configuration file, URL file of the local server, default.
+
+        Raises NotFoundError if no server runs with the home of the flag.
+        """
+        if self.home_is_chosen and not self.url_is_chosen:
+            url = _text_of(self.home_folder() / "url")
+            if not url:
+                raise errors.NotFoundError(f"no server runs with the home {self.home}; `fuseml up --home {self.home}` starts one")
+            return url
+        return self.url or self.configured().get("url", "") or self._local_url()
+
+    def access_token(self) -> str | None:
+        """The token for `server_url`. A configured token and that of a local server are used only for their own server."""
+        url = self.server_url()
+        if self.home_is_chosen and not self.url_is_chosen:
+            # FUSEML_TOKEN may be for another server.
+            return _text_of(self.home_folder() / "token") or self.token or None
+        if self.token:
+            return self.token
+        configured = self.configured()
+        if configured.get("token") and _same(url, configured.get("url", "")):
+            return configured["token"]
+        if _same(url, self._local_url()):
+            return _text_of(self.home_folder() / "token") or None
+        return None
+
+    def _local_url(self) -> str:
+        return _text_of(self.home_folder() / "url") or DEFAULT_URL
+
+
+def values(environment: Mapping[str, str]) -> Values:
+    """The settings of environment variables. Raises InvalidError when the timeout is not a positive number of seconds."""
+    timeout = environment.get("FUSEML_HTTP_TIMEOUT", "") or str(DEFAULT_TIMEOUT)
+    try:
+        seconds = float(timeout)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise errors.InvalidError(f"FUSEML_HTTP_TIMEOUT is {timeout!r}; set it to a positive number of seconds")
+    return {
+        "url": environment.get("FUSEML_SERVER_URL", ""),
+        "token": environment.get("FUSEML_TOKEN", ""),
+        "home": environment.get("FUSEML_HOME", ""),
+        "config": environment.get("FUSEML_CONFIG", ""),
+        "project": environment.get("FUSEML_PROJECT", ""),
+        "timeout": seconds,
+        "push_user": environment.get("FUSEML_PROJECT_USER", ""),
+        "push_password": environment.get("FUSEML_PROJECT_PASSWORD", ""),
+        "environment": environment,
+    }
+
+
+def _same(one: str, other: str) -> bool:
+    return bool(other) and one.rstrip("/") == other.rstrip("/")
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except PermissionError:
+        raise errors.ForbiddenError(f"{file} is not readable for this user; change its permissions") from None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlencode, urlsplit
 
+import fuseml
 from fuseml.client import refusals
 from fuseml.domain import errors, urls
 from fuseml.runtime import catalog
@@ -124,7 +125,8 @@ class Transport:
     ) -> Response:
         """Send a request to a URL; only a URL of this server receives the token."""
         body, kind = _encoded(document)
-        sent = {"Accept": "application/json", "User-Agent": "fuseml-client", **kind, **(headers or {})}
+        own = {"Accept": "application/json", "User-Agent": "fuseml-client", catalog.CLIENT: fuseml.__version__}
+        sent = {**own, **kind, **(headers or {})}
         if self._token and self._is_own(url):
             sent["Authorization"] = f"Bearer {self._token}"
         response = self._request(method, url, body, sent)

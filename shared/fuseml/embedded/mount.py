@@ -88,7 +88,7 @@ def own_app(
     api = http.Api("embedded", "The embedded server", tokens=None, store=store)
     app = api.app
     app.config["MAX_CONTENT_LENGTH"] = admission.APPLICATION_BODY
-    app.view_functions["openapi"] = lambda: flask.jsonify(openapi.document([entry.extensions["fuseml"] for entry in functions.values()]))
+    app.view_functions["openapi"] = lambda: http.describe(openapi.document([entry.extensions["fuseml"] for entry in functions.values()]))
 
     def refuse() -> None:
         if (refusal := flask.request.environ.get(_REFUSAL)) is not None:

@@ -8,7 +8,7 @@ import pydantic
 
 from functions.codesets import service
 from functions.codesets.deps import Deps
-from fuseml.runtime import http, operations
+from fuseml.runtime import clients, http, operations
 
 Name = Annotated[str, pydantic.Field(description="letters, digits, '-' and '_', at most 100")]
 
@@ -61,6 +61,13 @@ class NewCodeset(operations.Query):
     project: Name
     description: Annotated[str, pydantic.Field(max_length=1000)] = ""
     labels: list[str] = []
+    initial_commit: Annotated[
+        bool | None,
+        pydantic.Field(
+            description="commit a README to an empty repository, because some git clients cannot clone one; by default only without the header "
+            "`Fuseml-Client`, for clients of the original's API"
+        ),
+    ] = None
 
 
 class CodesetQuery(operations.PageQuery):
@@ -106,7 +113,8 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("POST", "/codesets", query=NewCodeset, returns=Registration, status=201)
     def register_codeset(query: NewCodeset) -> Registration:
         """Register a codeset: create its git repository, or add labels to an existing one. A missing project is created."""
-        row, username, password = service.register_codeset(deps, query.project, query.name, query.description, query.labels)
+        begins = clients.is_original() if query.initial_commit is None else query.initial_commit
+        row, username, password = service.register_codeset(deps, query.project, query.name, query.description, query.labels, begins=begins)
         return Registration(codeset=Codeset.model_validate(row), username=username, password=password)
 
     @api.route("GET", "/codesets/<project>/<name>", returns=Codeset)
@@ -128,5 +136,9 @@ def register(api: http.Api, deps: Deps) -> None:
 
     @api.route("DELETE", "/codesets/<project>/<name>", status=204)
     def delete_codeset(project: str, name: str) -> None:
-        """Delete a codeset with its repository and assignments; runs and artifacts stay."""
-        service.delete_codeset(deps, project, name)
+        """Delete a codeset with its repository and assignments; runs and artifacts stay.
+
+        Without the header `Fuseml-Client`, as clients of the original's API send it, a missing codeset is no error.
+        """
+        with clients.deletion():
+            service.delete_codeset(deps, project, name)

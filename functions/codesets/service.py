@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from functions.codesets.deps import Deps
+from fuseml import githosts
 from fuseml.domain import events
 from fuseml.domain.documents import document
 from fuseml.runtime import clock, cloudevents, secrets
-from fuseml.store import codesets, paging, webhooks
+from fuseml.store import codesets, moves, paging, webhooks
 from fuseml.usecases import git_access
 
 
@@ -51,8 +52,10 @@ def get_codeset(deps: Deps, project: str, name: str) -> codesets.Codeset:
         return codesets.codeset(session, project, name)
 
 
-def register_codeset(deps: Deps, project: str, name: str, description: str, labels: Sequence[str]) -> tuple[codesets.Codeset, str, str]:
-    """The codeset with the user name and password that git pushes with. Raises InvalidError.
+def register_codeset(
+    deps: Deps, project: str, name: str, description: str, labels: Sequence[str], *, begins: bool = False
+) -> tuple[codesets.Codeset, str, str]:
+    """The codeset with the user name and password that git pushes with; with `begins` its repository has a commit. Raises InvalidError.
 
     The repository comes first and its webhook last, with the stored secret: the next call repairs a crash in between, and two
     registrations at the same time agree on the secrets. A codeset that is registered anew after its deletion has new ones.
@@ -62,6 +65,8 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
     for label in labels:
         document.check_identifier("labels", label)
     deps.git.create_repository(project, name)
+    # Before the webhook is there: the push is published here.
+    first = deps.git.begin(project, name, f"# {name}\n\n{description}".rstrip() + "\n") if begins else None
     with deps.store.write() as session:
         row = codesets.find_codeset(session, project, name)
         if row is None:
@@ -77,15 +82,30 @@ def register_codeset(deps: Deps, project: str, name: str, description: str, labe
                 created=clock.now(),
             )
             codesets.add_codeset(session, row)
-            payloads = [events.CodesetRegistered(project=project, codeset=name, url=row.url)]
+            payloads: list[events.Payload] = [events.CodesetRegistered(project=project, codeset=name, url=row.url)]
         else:
             codesets.update_codeset(session, row, labels=list(dict.fromkeys([*row.labels, *labels])), url=deps.git.clone_url(project, name))
             payloads = []
+        if first is not None:
+            # Now, so that workflows which are assigned later do not start because of it.
+            payloads += filter(None, [moves.find(session, row, _pushed(row, first), clock.now())])
         enqueued = cloudevents.enqueue(session, *payloads)
     cloudevents.relay(deps.store, deps.publisher, enqueued)
     deps.git.sign_webhooks(project, name, deps.keyring.unseal(row.webhook_secret))
     password = git_access.password(deps.keyring, row)
     return row, deps.git.replace_push(project, name, password), password
+
+
+def _pushed(codeset: codesets.Codeset, push: githosts.Push) -> events.CodesetPushed:
+    return events.CodesetPushed(
+        project=codeset.project,
+        codeset=codeset.name,
+        ref=push.ref,
+        before=push.before,
+        commit=push.commit,
+        pusher=push.pusher,
+        registered=codeset.created,
+    )
 
 
 def rotate_webhook(deps: Deps, project: str, name: str, *, revoke: bool, by: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ def create_app(deps: Deps) -> flask.Flask:
     forwarder = forward.Forwarder(deps.functions_url, deps.timeout)
     # Metrics are internal, and this function is open to the outside.
     app.view_functions["metrics"] = lambda: forwarded("metrics")
-    app.view_functions["openapi"] = lambda: flask.jsonify(description.merge(description.fetch(forwarder)))
+    app.view_functions["openapi"] = lambda: http.describe(description.merge(description.fetch(forwarder)))
 
     def index() -> flask.Response:
         return http.encode({"name": "FuseML", "version": fuseml.__version__, "api": "/openapi.json", "readiness": "/readyz"}, 200, {})

@@ -11,7 +11,7 @@ from functions.runnables import filters, service
 from functions.runnables.deps import Deps
 from fuseml.domain.runnables import descriptor, original
 from fuseml.domain.workflows import models
-from fuseml.runtime import http, operations
+from fuseml.runtime import clients, http, operations
 
 _LABEL = re.compile(r"labels\[([^\[\]]{1,100})\]")
 
@@ -59,11 +59,15 @@ class Runnable(pydantic.BaseModel):
 
     @staticmethod
     def of(view: service.View) -> Runnable:
-        """The document of a runnable."""
+        """The document of a runnable. Clients of the original's API know four kinds, and require a time."""
         runnable, row = view.runnable, view.row
         shown = row.original if row and row.original else original.render(runnable)
+        described = {name: getattr(runnable, name) for name in _DESCRIBED}
+        created = row.created if row else ""
+        if clients.is_original():
+            described["kind"], created = original.kind_of(runnable), created or clients.ZERO_TIME
         return Runnable(
-            **{name: getattr(runnable, name) for name in _DESCRIBED},
+            **described,
             id=runnable.name,
             address=view.address,
             project=view.project,
@@ -72,7 +76,7 @@ class Runnable(pydantic.BaseModel):
             run=row.run if row else None,
             step=row.step if row else None,
             by=row.by if row else "",
-            created=row.created if row else "",
+            created=created,
             fits=list(view.fits),
             **{name: shown.get(name, {}) for name in ("container", "input", "output")},
             **{name: shown.get(name, "") for name in ("defaultInputPath", "defaultOutputPath")},

@@ -12,7 +12,7 @@ from functions.workflows.deps import Deps
 from fuseml.domain import errors, events, plans, workflows
 from fuseml.domain.documents import document
 from fuseml.domain.workflows import loading
-from fuseml.runtime import http, operations
+from fuseml.runtime import clients, http, operations
 from fuseml.store.workflows import WorkflowRevision
 
 
@@ -183,8 +183,13 @@ def register(api: http.Api, deps: Deps) -> None:
 
     @api.route("DELETE", "/workflows/<name>", query=DeleteQuery, status=204, refusals=(409,))
     def delete_workflow(name: str, query: DeleteQuery) -> None:
-        """Delete a workflow and its assignments; its finished runs stay, unfinished ones are cancelled with `force` and prevent it without."""
-        service.delete(deps, name, force=query.force)
+        """Delete a workflow and its assignments; its finished runs stay, unfinished ones are cancelled with `force` and prevent it without.
+
+        Without the header `Fuseml-Client`, as clients of the original's API send it, unfinished runs are cancelled, and a missing workflow is no
+        error.
+        """
+        with clients.deletion():
+            service.delete(deps, name, force=query.force or clients.is_original())
 
     @api.route("GET", "/workflows/<name>/revisions", query=operations.PageQuery, returns=[Revision])
     def list_revisions(name: str, query: operations.PageQuery) -> http.ListPage[Revision]:
@@ -232,4 +237,13 @@ def register(api: http.Api, deps: Deps) -> None:
 
 
 def _wire(row: WorkflowRevision) -> dict[str, Any]:
-    return {"created": row.created, **row.document, "revision": row.revision}
+    shown = {"created": row.created, **row.document, "revision": row.revision}
+    if clients.is_original():
+        # They print these texts without a look whether the workflow has them.
+        shown = {"description": "", **shown}
+        for name in ("inputs", "outputs"):
+            shown[name] = [
+                {"description": "", "type": "string", **({"default": ""} if name == "inputs" else {}), **item}
+                for item in shown.get(name, [])
+            ]
+    return shown

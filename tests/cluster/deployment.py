@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from fuseml.runtime import signing
+from fuseml.runtime import catalog, signing
 from tests import commands, waiting
 from tests.images import image
 from tests.waiting import CLUSTER_PATIENCE, PATIENCE
@@ -113,9 +113,8 @@ class Deployment:
 
     def post(self, path: str) -> None:
         """A request of the administrator that changes something."""
-        response = urllib3.request(
-            "POST", self.url + path, headers={"Authorization": f"Bearer {self.token}"}, timeout=PATIENCE, retries=False
-        )
+        headers = {"Authorization": f"Bearer {self.token}", catalog.CLIENT: "tests"}
+        response = urllib3.request("POST", self.url + path, headers=headers, timeout=PATIENCE, retries=False)
         assert response.status < 300, response.data
 
     def predict(self, application: str, rows: list[list[float]]) -> list[float]:

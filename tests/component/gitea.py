@@ -19,7 +19,7 @@ from typing import Any
 from werkzeug import Request, Response, exceptions, routing
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from fuseml.githosts import payload, smart_http
+from fuseml.githosts import first_commit, payload, smart_http
 from fuseml.githosts.embedded import EmbeddedGitHost
 from tests.waiting import PATIENCE
 
@@ -68,6 +68,7 @@ class FakeGitea:
             ("POST", "/orgs", self.add_organisation),
             ("POST", "/orgs/<org>/repos", self.add_repository),
             ("GET", "/repos/<org>/<repo>", self.get_repository),
+            ("POST", "/repos/<org>/<repo>/contents/<path>", self.add_file),
             ("DELETE", "/repos/<org>/<repo>", self.delete_repository),
             ("GET", "/repos/<org>/<repo>/hooks", self.list_hooks),
             ("POST", "/repos/<org>/<repo>/hooks", self.add_hook),
@@ -146,6 +147,16 @@ class FakeGitea:
         if username and username not in self.pushers[org, repo]:
             raise exceptions.NotFound("The target couldn't be found.")
         return 200, {"name": repo, "permissions": {"admin": not username, "push": True, "pull": True}}
+
+    def add_file(self, request: Request, org: str, repo: str, path: str) -> tuple[int, object]:
+        self._require_repository(org, repo)
+        given = request.get_json()
+        if path != first_commit.README or given["branch"] != "main":
+            raise exceptions.UnprocessableEntity("the fake commits a README only")
+        pushed = self.repositories.begin(org, repo, base64.b64decode(given["content"]).decode())
+        if pushed is None:
+            raise exceptions.UnprocessableEntity(f"repository file already exists [path: {path}]")
+        return 201, {"commit": {"sha": pushed.commit}}
 
     def delete_repository(self, _: Request, org: str, repo: str) -> tuple[int, object]:
         self._require_repository(org, repo)

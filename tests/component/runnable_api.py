@@ -11,7 +11,7 @@ import werkzeug.test
 from functions.runnables import app as runnables_app
 from functions.runnables import deps as runnables_deps
 from fuseml.domain import errors, events
-from fuseml.runtime import auth
+from fuseml.runtime import auth, catalog
 from fuseml.store import codesets, database, outbox
 
 NOON = "2026-11-21T12:00:00.000000Z"
@@ -47,7 +47,7 @@ class Runnables:
         return json.loads(answer.text) if answer.text else None
 
     def answer(self, method: str, target: str, body: object = None) -> werkzeug.test.TestResponse:
-        headers = {"Authorization": "Bearer ada"}
+        headers = {"Authorization": "Bearer ada", catalog.CLIENT: "tests"}
         if isinstance(body, str):
             return self.client.open(target, method=method, data=body, headers={**headers, "Content-Type": "application/yaml"})
         return self.client.open(target, method=method, json=body, headers=headers)

@@ -30,7 +30,7 @@ import urllib3
 from fuseml.domain import events
 from fuseml.domain.labels import RUN_LABEL
 from fuseml.embedded import chaos
-from fuseml.runtime import clock, secrets, signing
+from fuseml.runtime import catalog, clock, secrets, signing
 from fuseml.store import database, deliveries
 from fuseml.store.tables import ledger_rows, outbox_rows, run_rows
 from tests import postgresql
@@ -279,7 +279,7 @@ class Storm:
             assert {(shown["name"], shown["state"]) for shown in json.loads(answer.body)} == {(row.name, "succeeded") for row in runs}
 
 
-AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}", catalog.CLIENT: "tests"}
 
 
 def request(running: pods.Pods, function: str, method: str, path: str, body: bytes = b"") -> Any:

@@ -299,6 +299,9 @@ def test_steps_find_the_serving_in_the_registry_and_a_new_address_replaces_the_o
         assert (service.resource, service.category) == (application.BUILT_IN, "prediction-serving")
         assert service.endpoints[0].configuration == {"FUSEML_API_URL": url, "FUSEML_API_TOKEN": extension.STEP_TOKEN}
         assert (service.credentials, service.auth_required) == ((), False)
+        # Clients of the original's API refuse parts without the ids of their owners.
+        assert (service.extension_id, service.endpoints[0].extension_id, service.endpoints[0].service_id) == ("fuseml", "fuseml", "serving")
+        assert registered.status.registered and service.status.registered
 
 
 def test_the_record_of_a_former_release_loses_its_permanent_token(server: Server) -> None:
@@ -312,6 +315,20 @@ def test_the_record_of_a_former_release_loses_its_permanent_token(server: Server
     record.register(store, "http://one")
     with store.read() as session:
         assert "sealed" not in extensions.get(session, record.EXTENSION).model_dump_json()
+
+
+def test_the_record_of_a_former_release_gets_the_ids_of_owners_in_its_parts(server: Server) -> None:
+    store = server.deps.store
+    record.register(store, "http://one")
+    with store.write() as session:
+        registered = extensions.get(session, record.EXTENSION)
+        (service,) = registered.services
+        bare = service.model_copy(update={"extension_id": ""})
+        extensions.replace(session, registered.model_copy(update={"services": (bare,), "revision": 2}), "2026-01-01T00:00:00Z")
+    record.register(store, "http://one")
+    with store.read() as session:
+        mended = extensions.get(session, record.EXTENSION)
+    assert (mended.revision, mended.services[0].extension_id, mended.status.registered) == (3, "fuseml", registered.status.registered)
 
 
 VISIBILITY = "networking.knative.dev/visibility"

@@ -177,7 +177,7 @@ def test_a_response_of_another_program_is_recognised() -> None:
             client.version()
 
 
-@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://user:secret@host"])
+@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://secret@host", "user:secret@host"])
 def test_an_invalid_server_url_is_refused(url: str) -> None:
     with pytest.raises(errors.InvalidError) as caught:
         api.Client(url)

@@ -13,7 +13,7 @@ from werkzeug.test import Client
 
 from fuseml.domain import events
 from fuseml.embedded import composition
-from fuseml.runtime import clock
+from fuseml.runtime import catalog, clock
 from fuseml.store import codesets, database, webhooks
 from fuseml.usecases import git_access
 
@@ -29,7 +29,7 @@ class Server:
         return self.parts.state.store
 
     def call(self, method: str, path: str, status: int = 200) -> Any:
-        answer = self._client.open(path, method=method, headers={"Authorization": "Bearer admin"})
+        answer = self._client.open(path, method=method, headers={"Authorization": "Bearer admin", catalog.CLIENT: "tests"})
         assert answer.status_code == status, answer.text
         return answer.json if answer.data else None
 

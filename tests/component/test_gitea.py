@@ -182,7 +182,7 @@ def test_a_registered_codeset_exists_on_gitea_and_the_ingress_accepts_its_pushes
             store=store, publisher=endpoint.Publisher(), git=git, keyring=keyring, tokens=auth.Tokens({}, anonymous=True)
         )
         client = codesets_app.create_app(deps).test_client()
-        responses = [client.post("/codesets?project=p&name=c") for _ in range(2)]
+        responses = [client.post("/codesets?project=p&name=c&initial_commit=false") for _ in range(2)]
         registered, again = [response.get_json() for response in responses]
         assert registered == again
         assert registered["codeset"]["url"] == f"{fake.url}/p/c.git"

@@ -60,6 +60,45 @@ def test_a_closed_mlflow_is_recognised_before_credentials_are_sent(mlflow_server
     assert record.services[0].credentials[0].configuration == {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": CANARY}
 
 
+ACCOUNT = {"AWS_ACCESS_KEY_ID": "ada", "AWS_SECRET_ACCESS_KEY": CANARY}
+
+
+@pytest.mark.parametrize(
+    ("location", "store", "url", "configuration"),
+    [
+        (
+            "s3://models/1",
+            Target("http://minio.lab:9000", {"AWS_DEFAULT_REGION": "lab"}, ACCOUNT),
+            "http://minio.lab:9000",
+            {
+                "AWS_DEFAULT_REGION": "lab",
+                "MLFLOW_S3_ENDPOINT_URL": "http://minio.lab:9000",
+                "AWS_ENDPOINT_URL_S3": "http://minio.lab:9000",
+            },
+        ),
+        ("s3://models/1", Target("https://s3.eu-central-1.amazonaws.com", {}, ACCOUNT), "https://s3.eu-central-1.amazonaws.com", {}),
+        ("s3://models/1", None, "https://s3.us-east-1.amazonaws.com", {}),
+        ("mlflow-artifacts:/1", Target("http://minio.lab:9000", {}, ACCOUNT), "", {}),
+    ],
+)
+def test_an_mlflow_whose_clients_use_s3_offers_it(location: str, store: Target | None, url: str, configuration: dict[str, str]) -> None:
+    found = json.dumps({"experiments": [{"experiment_id": "1", "name": "Default", "artifact_location": location}]}).encode()
+
+    def answer(path: str, _: tools.Headers) -> tools.Answer:
+        return (200, {}, found) if "experiments/search" in path else (503 if "artifacts" in path else 200, {}, b"3.17.2")
+
+    with tools.serve(answer) as server:
+        record = probes.detect(Target(server.url, store=store))
+    assert record is not None
+    offered = [service for service in record.services if service.resource == "s3"]
+    assert [(service.id, service.category, service.auth_required) for service in offered] == (
+        [("mlflow-s3", "model-store", True)] if url else []
+    )
+    for service in offered:
+        assert (service.endpoints[0].url, service.endpoints[0].configuration) == (url, configuration)
+        assert [item.configuration for item in service.credentials] == ([ACCOUNT] if store else [])
+
+
 def test_an_s3_server_is_recognised_without_an_account(s3: tools.Store) -> None:
     record = detect(s3.url, {"AWS_DEFAULT_REGION": "lab"}, **s3.owner)
     [service] = record.services

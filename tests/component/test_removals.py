@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fuseml.domain import events
-from fuseml.runtime import clock
+from fuseml.runtime import catalog, clock
 from fuseml.store import runs
 from tests.component import triggering
 from tests.component.test_lost_runs import GROUPED
@@ -44,6 +44,7 @@ def remove_codeset(world: triggering.World) -> None:
 
 REMOVALS: dict[str, tuple[Callable[[triggering.World], None], str, set[str]]] = {
     "a workflow": (delete("/workflows/train?force=true"), "workflow train was deleted", {"train"}),
+    "a workflow, by a client of the original's API": (delete("/workflows/train"), "workflow train was deleted", {"train"}),
     "an assignment": (delete("/workflows/assignments/train?pattern=code://p/code"), "", set()),
     "an assignment, with its runs": (
         delete("/workflows/assignments/train?codesetProject=p&codesetName=code&cancel=true"),
@@ -75,11 +76,17 @@ def test_unfinished_runs_are_cancelled_or_continue(world: triggering.World, remo
 
 
 def test_a_workflow_with_unfinished_runs_is_not_deleted_unless_forced(world: triggering.World) -> None:
-    response = world.functions["workflows"].test_client().delete("/workflows/train")
+    response = world.functions["workflows"].test_client().delete("/workflows/train", headers={catalog.CLIENT: "tests"})
     assert response.status_code == 409
     assert "2 active runs; wait for them or cancel them first, or force the deletion" in response.text
     world.settle()
     assert (world.states()["train-2"], world.engine.cancelled) == ("queued", {})
+
+
+def test_a_deletion_of_a_missing_workflow_is_an_error_for_clients_that_know_it(world: triggering.World) -> None:
+    client = world.functions["workflows"].test_client()
+    assert client.delete("/workflows/none").status_code == 204
+    assert client.delete("/workflows/none", headers={catalog.CLIENT: "tests"}).status_code == 404
 
 
 def test_runs_of_a_codeset_that_was_registered_anew_go_on(world: triggering.World) -> None:

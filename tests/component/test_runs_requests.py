@@ -10,6 +10,7 @@ import sqlmodel
 from flask.testing import FlaskClient
 
 from fuseml.domain import events, plans
+from fuseml.runtime import catalog
 from fuseml.store import codesets, database, extensions, runs
 from fuseml.store.tables import codeset_rows, outbox_rows
 from tests.component.requesting import DOCUMENT, FIRST, NOON, SECOND, System, refused
@@ -236,7 +237,7 @@ def test_revisions_can_be_listed_read_and_compared(system: System) -> None:
 
 def test_a_workflow_with_active_runs_is_deleted_by_force_and_its_runs_are_cancelled(system: System) -> None:
     system.start()
-    assert "has 1 active runs" in refused(system.workflows.delete("/workflows/train"), 409)
+    assert "has 1 active runs" in refused(system.workflows.delete("/workflows/train", headers={catalog.CLIENT: "tests"}), 409)
     assert system.workflows.delete("/workflows/train?force=true").status_code == 204
     assert [event.data for event in system.events if event.type == events.RunCancelRequested.TYPE] == [
         {"run": "train-1", "reason": "workflow train was deleted"}

@@ -42,6 +42,23 @@ def test_an_empty_repository_has_no_heads_and_creation_is_idempotent(under_test:
     assert under_test.host.heads("demo", "again") == {"refs/heads/main": commit}
 
 
+def test_a_repository_begins_with_one_commit_which_is_a_recorded_push(under_test: UnderTest, tmp_path: Path) -> None:
+    url = under_test.register("begun")
+    begun = under_test.host.begin("demo", "begun", "# begun\n")
+    assert begun is not None and (begun.ref, begun.before) == ("refs/heads/main", None)
+    assert under_test.host.heads("demo", "begun") == {"refs/heads/main": begun.commit}
+    assert under_test.host.read("demo", "begun", begun.commit, "README.md", 100) == b"# begun\n"
+    assert under_test.host.pushes("demo", "begun", 0)[1] > 0
+    assert under_test.host.begin("demo", "begun", "# again\n") is None
+    clone = Clone.of(url, tmp_path / "work")
+    clone.commit("second")
+    clone.git("push", "--quiet", "origin", "main")
+    assert under_test.host.begin("demo", "begun", "# again\n") is None
+    assert under_test.host.commits("demo", "begun", 0, 1)[0].id == begun.commit
+    with pytest.raises(errors.NotFoundError):
+        under_test.host.begin("demo", "nothing", "")
+
+
 def test_heads_map_branches_and_tags_to_their_commits(under_test: UnderTest, tmp_path: Path) -> None:
     clone = work(under_test, "heads", tmp_path / "work")
     first = clone.commit("first", {"a": "1"})

@@ -14,6 +14,7 @@ from typing import Any, Unpack
 
 import urllib3
 
+from fuseml.runtime import catalog
 from tests import commands
 from tests.waiting import PATIENCE, wait_until, wait_until_ready
 
@@ -75,7 +76,7 @@ class Remote:
         headers: Mapping[str, str] | None = None,
         raw: bytes | None = None,
     ) -> Response:
-        sent = {"Authorization": f"Bearer {self.token if token is None else token}", **(headers or {})}
+        sent = {"Authorization": f"Bearer {self.token if token is None else token}", catalog.CLIENT: "tests", **(headers or {})}
         if body is not None:
             raw, sent = json.dumps(body).encode(), {"Content-Type": "application/json", **sent}
         response = self._pool.request(method, self.url + path, body=raw, headers=sent, timeout=PATIENCE)

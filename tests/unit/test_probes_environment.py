@@ -44,6 +44,13 @@ def test_mlflow_is_found_with_the_credentials_of_its_client() -> None:
     assert target == Target("http://mlflow.lab", {}, {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": CANARY})
 
 
+def test_mlflow_is_found_with_the_store_that_its_clients_use() -> None:
+    variables = {**KEYS, "MLFLOW_TRACKING_URI": "http://mlflow.lab", "MLFLOW_S3_ENDPOINT_URL": "http://one:9000"}
+    [tracking, store] = environment.find(variables)
+    assert (tracking.credentials, tracking.configuration, tracking.store) == ({}, {}, store)
+    assert store == Target("http://one:9000", {}, KEYS)
+
+
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "sqlite:///mlflow.db", "databricks", "databricks://prod", "http://", ""])
 def test_a_tracking_uri_without_a_server_is_omitted(uri: str) -> None:
     assert environment.find({"MLFLOW_TRACKING_URI": uri}) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from fuseml.domain import errors, workflows
 from fuseml.domain.documents import document
-from fuseml.domain.workflows import loading, references
+from fuseml.domain.workflows import lint, loading, references
 from tests import work
 from tests.unit import workflow_examples as examples
 
@@ -61,6 +62,44 @@ def test_every_example_loads_and_can_be_stored(path: Path) -> None:
 @pytest.mark.parametrize("path", [*examples.DOCUMENTS, *examples.SHIPPED], ids=lambda path: path.stem)
 def test_every_example_matches_the_schema_for_editors(path: Path) -> None:
     jsonschema.validate(yaml.load(path.read_text(), Loader=yaml.BaseLoader), _schema_of_text(loading.json_schema()))
+
+
+REPEATED = """\
+name: example
+inputs: [{{name: rate, default: "1"}}, {{name: code, type: codeset}}{workflow}]
+steps:
+  - name: train
+    image: registry.example.com/trainer:1
+    inputs: [{{name: verbose, value: false}}, {{name: src, codeset: {{name: "{{{{ inputs.code }}}}", path: /src}}}}{step}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("workflow", "step", "error"),
+    [
+        ("", ", {name: verbose, value: false}", ""),
+        ("", ", {name: verbose, value: 'false'}, {name: verbose, value: false}", ""),
+        (', {name: rate, default: "1"}', "", ""),
+        ("", ", {name: verbose, value: true}", "the input 'verbose' is repeated, in line 6 and line 6; rename or remove one"),
+        ("", ", {name: verbose, value: false, file: true}", "the input 'verbose' is repeated"),
+        ("", ', {name: src, codeset: {name: "{{ inputs.code }}", path: /src}}', "are checked out at the same path, /src (and 1 more)"),
+        (', {name: rate, default: "2"}', "", "the input 'rate' is repeated"),
+    ],
+)
+def test_an_input_may_be_repeated_with_the_same_value_only(workflow: str, step: str, error: str) -> None:
+    text = REPEATED.format(workflow=workflow, step=step)
+    if error:
+        with pytest.raises(errors.InvalidError, match=re.escape(error)):
+            loading.load(text)
+        return
+    found = [finding for finding in lint.lint_text(text) if "is repeated with the same value" in finding.message]
+    assert {finding.level for finding in found} == {"warning"}
+    assert len(found) == step.count("verbose") + workflow.count("rate")
+
+
+def test_a_repeated_input_is_one_variable_of_the_step() -> None:
+    plan = examples.plan_of(loading.load(REPEATED.format(workflow="", step=", {name: verbose, value: false}")))
+    assert [variable.name for variable in plan.steps[0].variables].count("FUSEML_VERBOSE") == 1
 
 
 def _schema_of_text(schema: Any) -> Any:

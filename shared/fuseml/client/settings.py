@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-from fuseml.domain import errors
+from fuseml.domain import errors, urls
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT = 30.0
@@ -94,8 +94,17 @@ class ClientSettings:
     def server_url(self) -> str:
         """The first of: flag `--url`, flag `--home`, FUSEML_SERVER_URL, configuration file, URL file of the local server, default.
 
-        Raises NotFoundError if no server runs with the home of the flag.
+        An account in it is left out. Raises NotFoundError if no server runs with the home of the flag, InvalidError for a user without
+        password.
         """
+        bare, user, password = urls.split(self._address())
+        if user and not password:
+            raise errors.InvalidError(
+                "the server's URL has a user without a password; write the token as password, http://any:TOKEN@HOST, or set FUSEML_TOKEN"
+            )
+        return bare
+
+    def _address(self) -> str:
         if self.home_is_chosen and not self.url_is_chosen:
             url = _text_of(self.home_folder() / "url")
             if not url:
@@ -104,8 +113,13 @@ class ClientSettings:
         return self.url or self.configured().get("url", "") or self._local_url()
 
     def access_token(self) -> str | None:
-        """The token for `server_url`. A configured token and that of a local server are used only for their own server."""
-        url = self.server_url()
+        """The token for `server_url`: the password in its address, else the token of the settings.
+
+        A configured token and that of a local server are used only for their own server.
+        """
+        url, _, password = urls.split(self._address())
+        if password:
+            return password
         if self.home_is_chosen and not self.url_is_chosen:
             # FUSEML_TOKEN may be for another server.
             return _text_of(self.home_folder() / "token") or self.token or None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlencode, urlsplit
 
+import fuseml
 from fuseml.client import refusals
 from fuseml.domain import errors, urls
 from fuseml.runtime import catalog
@@ -43,7 +44,7 @@ class Response:
 
 
 def normal_url(url: str) -> str:
-    """`url` with a scheme and without trailing slashes. Raises InvalidError for an invalid URL and for one with credentials."""
+    """`url` with a scheme and without trailing slashes. Raises InvalidError for an invalid URL and for one with an account."""
     text = url.strip()
     if "://" not in text:
         # As in the original: without a scheme, https is meant, except on this machine, which has no certificate.
@@ -52,7 +53,7 @@ def normal_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise errors.InvalidError(f"{urls.shown(url)!r} is not a server's URL; write it like http://127.0.0.1:8000")
     if "@" in parts.netloc:
-        raise errors.InvalidError("the server's URL contains credentials; set FUSEML_TOKEN instead")
+        raise errors.InvalidError("the server's URL contains credentials; write the token as http://any:TOKEN@HOST, or set FUSEML_TOKEN")
     return text.rstrip("/")
 
 
@@ -80,10 +81,15 @@ def _json(response: Response) -> object:
 
 
 class Transport:
-    """Requests to one server over persistent connections. Threads may share it."""
+    """Requests to one server over persistent connections. Threads may share it.
+
+    A password in the URL is the token, and takes the place of `token`.
+    """
 
     def __init__(self, url: str, token: str | None, timeout: float) -> None:
-        self.url = normal_url(url)
+        bare, _, password = urls.split(url)
+        self.url = normal_url(bare if password else url)
+        token = password or token
         if token is not None and not (token.isascii() and token.isprintable()):
             raise errors.InvalidError("the token contains characters that no token has; check FUSEML_TOKEN and the token's file")
         self.token = token
@@ -124,7 +130,8 @@ class Transport:
     ) -> Response:
         """Send a request to a URL; only a URL of this server receives the token."""
         body, kind = _encoded(document)
-        sent = {"Accept": "application/json", "User-Agent": "fuseml-client", **kind, **(headers or {})}
+        own = {"Accept": "application/json", "User-Agent": "fuseml-client", catalog.CLIENT: fuseml.__version__}
+        sent = {**own, **kind, **(headers or {})}
         if self.token and self._is_own(url):
             sent["Authorization"] = f"Bearer {self.token}"
         response = self._request(method, url, body, sent)

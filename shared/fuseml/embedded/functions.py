@@ -75,6 +75,7 @@ def platform(state: State, parts: StandIns, url: str, settings: Settings) -> Pla
         housekeeping=Housekeeping(health_interval=_HEALTH_SECONDS, lineage_namespace=settings.openlineage_namespace),
         attestor=attestation.connect(settings) or attestation.Attestor.derived(state.keyring.derive("provenance")),
         lineage=exports.connect(settings),
+        zone=settings.zone,
     )
 
 

@@ -6,6 +6,7 @@ On Knative event endpoints are at a function's own address. Here they have no pa
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,8 @@ def own_app(
     api = http.Api("embedded", "The embedded server", tokens=None, store=store)
     app = api.app
     app.config["MAX_CONTENT_LENGTH"] = admission.APPLICATION_BODY
-    app.view_functions["openapi"] = lambda: flask.jsonify(openapi.document([entry.extensions["fuseml"] for entry in functions.values()]))
+    description = functools.cache(lambda: openapi.document([entry.extensions["fuseml"] for entry in functions.values()]))
+    app.view_functions["openapi"] = lambda: http.describe(description())
 
     def refuse() -> None:
         if (refusal := flask.request.environ.get(_REFUSAL)) is not None:

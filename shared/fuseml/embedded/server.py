@@ -212,6 +212,7 @@ def _greet(options: Options, url: str, state: Mapping[str, Any], devices: str) -
             else []
         ),
         f"  steps   {confinement_of(options.steps)}",
+        *([f"  zone    {zone}"] if (zone := options.environment.get("FUSEML_ZONE", "")) else []),
         *([f"  devices {devices}; a step that asks for one has it alone, other steps see none"] if devices else []),
         "Ctrl-C stops it.",
     ]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fuseml.domain import errors, plans, pushes
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
-from fuseml.githosts import checkout, history, large_files, lfs, payload, port, shallow, submodules
+from fuseml.githosts import checkout, first_commit, history, large_files, lfs, payload, port, shallow, submodules
 from fuseml.githosts.limits import DEFAULT, Limits
 from fuseml.githosts.port import Push
 
@@ -75,6 +75,16 @@ class EmbeddedGitHost:
                 new = Path(temporary) / folder.name
                 Repo.init_bare(new, mkdir=True, default_branch=DEFAULT_BRANCH.encode()).close()
                 new.rename(folder)
+
+    def begin(self, project: str, codeset: str, readme: str) -> Push | None:
+        with self.pushing(project, codeset), self.open(project, codeset) as repository:
+            if any(ref.startswith(b"refs/heads/") for ref in repository.get_refs()):
+                return None
+            change = payload.Change(f"refs/heads/{DEFAULT_BRANCH}", payload.ZERO, first_commit.write(repository, readme))
+            [move] = self.move_refs(project, codeset, repository, [change], first_commit.AUTHOR, atomic=False)
+        if move.error:
+            raise errors.TemporaryError(f"the first commit of {project}/{codeset} was not stored: {move.error}")
+        return Push(change.text, None, change.after, first_commit.AUTHOR, move.delivery)
 
     def delete_repository(self, project: str, codeset: str) -> None:
         folder = self._folder(project, codeset)

@@ -1,39 +1,29 @@
 """The two services of the git protocol, fetch and push, over one open repository.
 
 dulwich implements the protocol. This module adds rules: a ref moves only from the value that the client saw, and only to a commit with a
-complete history; the branch of HEAD cannot be deleted; objects are not inflated beyond a bound. It also adds support for shallow clones.
-Callers of `receive_pack` hold the lock of the repository. Imported at the first request only, because dulwich is slow to import.
+complete history; the branch of HEAD cannot be deleted; objects are not inflated beyond a bound. Callers of `receive_pack` hold the lock of the
+repository. The fetch is in `fetches`. Imported at the first request only, because dulwich is slow to import.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import itertools
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from dulwich import errors as git_errors
 from dulwich import protocol, server
-from dulwich.object_format import ObjectFormat
-from dulwich.object_store import MissingObjectFinder, PackBasedObjectStore
 from dulwich.objects import ObjectID, RawObjectID, sha_to_hex
 from dulwich.pack import UnresolvedDeltas
-from dulwich.refs import Ref, RefsContainer, check_ref_format
+from dulwich.refs import Ref, check_ref_format
 from dulwich.repo import Repo
 
 from fuseml.domain import errors
-from fuseml.githosts import history, large_files, lfs, packs, payload, ref_moves
+from fuseml.githosts import fetches, git_requests, history, large_files, lfs, packs, payload, ref_moves
 from fuseml.githosts.limits import Limits
 
-# The last two, because dulwich validates input with `assert` and `int()`.
-_BROKEN = (git_errors.GitProtocolError, git_errors.HangupException, git_errors.UnexpectedCommandError, AssertionError, ValueError)
-
-# Lines of a request before its pack: refs to move, or commits that a client has.
-_MOST_LINES = 200_000
 # Of a larger commit a push does not read the tree for the sake of a hint.
 _MOST_FILES_OF_HINT = 20_000
 _HINT = (
@@ -51,16 +41,11 @@ def advertise(repository: Repo, service: str, output: IO[bytes]) -> None:
     wire = protocol.ReceivableProtocol(lambda _: b"", output.write)
     wire.write_pkt_line(f"# service={service}\n".encode())
     wire.write_pkt_line(None)
-    handler = server.ReceivePackHandler if service == "git-receive-pack" else _UploadPack
-    handler(_SingleRepository(repository), [""], wire, stateless_rpc=True, advertise_refs=True).handle()
-
-
-def upload_pack(repository: Repo, request: IO[bytes], output: IO[bytes]) -> None:
-    """Serve one request of a clone or fetch. Raises InvalidError for a request that violates git's protocol."""
-    with _invalid_requests_rejected():
-        read, boundary = _without_boundary(request)
-        wire = protocol.ReceivableProtocol(read, output.write)
-        _UploadPack(_SingleRepository(_ShallowRepository(repository, boundary)), [""], wire, stateless_rpc=True).handle()
+    if service == "git-receive-pack":
+        backend = git_requests.SingleRepository(repository)
+        server.ReceivePackHandler(backend, [""], wire, stateless_rpc=True, advertise_refs=True).handle()
+    else:
+        fetches.UploadPack(repository, set(), wire, advertise_refs=True).handle()
 
 
 def receive_pack(repository: Repo, request: IO[bytes], output: IO[bytes], move: Move, deliver: Deliver, limits: Limits) -> None:
@@ -68,97 +53,11 @@ def receive_pack(repository: Repo, request: IO[bytes], output: IO[bytes], move: 
 
     Raises InvalidError for a request that violates git's protocol. `output` reports rejected refs and packs to the client.
     """
-    with _invalid_requests_rejected():
+    with git_requests.invalid_rejected():
         # The shallow boundary of the client is ignored: the history is checked here.
-        read, _ = _without_boundary(request)
+        read, _ = git_requests.without_boundary(request)
         wire = protocol.ReceivableProtocol(read, output.write)
         _ReceivePack(repository, wire, request, move, deliver, limits).handle()
-
-
-def _without_boundary(request: IO[bytes]) -> tuple[Callable[[int], bytes], set[ObjectID]]:
-    """The request without the `shallow` lines, which list the oldest commits of a shallow clone, and these commits.
-
-    dulwich accepts the lines only before a `deepen` line; such a request keeps them.
-    """
-    lines = list(itertools.islice(protocol.Protocol(request.read, lambda _: None).read_pkt_seq(), _MOST_LINES + 1))
-    if len(lines) > _MOST_LINES:
-        raise errors.TooLargeError(f"the request names more than {_MOST_LINES} refs or commits; push or fetch in parts")
-    deepens = any(line.startswith(b"deepen ") for line in lines)
-    shallow = set() if deepens else {line for line in lines if line.startswith(b"shallow ")}
-    kept = [protocol.pkt_line(line) for line in lines if line not in shallow]
-    beginning = io.BytesIO(b"".join([*kept, protocol.pkt_line(None)]))
-    return lambda size: beginning.read(size) or request.read(size), {ObjectID(line.removeprefix(b"shallow ").strip()) for line in shallow}
-
-
-@contextlib.contextmanager
-def _invalid_requests_rejected() -> Iterator[None]:
-    try:
-        yield
-    except _BROKEN as error:
-        raise errors.InvalidError(f"the request violates the git protocol: {error}") from error
-
-
-class _SingleRepository(server.Backend):
-    """The backend of one request, whose repository is already authorised and open."""
-
-    def __init__(self, repository: server.BackendRepo) -> None:
-        self._repository = repository
-
-    def open_repository(self, path: str) -> server.BackendRepo:
-        return self._repository
-
-
-class _UploadPack(server.UploadPackHandler):
-    """Fetch without filters: a partial clone would request single files later, which dulwich does not serve. git then clones completely."""
-
-    def capabilities(self) -> list[bytes]:
-        return [capability for capability in super().capabilities() if capability != protocol.CAPABILITY_FILTER]
-
-    def set_client_capabilities(self, caps: Iterable[bytes]) -> None:
-        # git 2.39 sends the capability even if the server does not offer it.
-        super().set_client_capabilities([capability for capability in caps if capability != protocol.CAPABILITY_FILTER])
-
-
-class _ShallowRepository(server.BackendRepo):
-    """The repository as seen by a shallow clone: its history ends at the boundary of the clone."""
-
-    def __init__(self, repository: Repo, boundary: set[ObjectID]) -> None:
-        self._repository = repository
-        self._boundary = boundary
-
-    @property
-    def object_store(self) -> PackBasedObjectStore:
-        return self._repository.object_store
-
-    @property
-    def refs(self) -> RefsContainer:
-        return self._repository.refs
-
-    @property
-    def object_format(self) -> ObjectFormat:
-        return self._repository.object_format
-
-    def get_refs(self) -> dict[Ref, ObjectID]:
-        return self._repository.get_refs()
-
-    def get_peeled(self, ref: Ref) -> ObjectID | None:
-        return self._repository.get_peeled(ref)
-
-    def find_missing_objects(
-        self,
-        determine_wants: Callable[[Mapping[Ref, ObjectID], int | None], list[ObjectID]],
-        graph_walker: Any,
-        progress: Callable[[bytes], None] | None,
-        *,
-        get_tagged: Callable[[], dict[ObjectID, ObjectID]] | None = None,
-        depth: int | None = None,
-    ) -> MissingObjectFinder | None:
-        def wants(heads: Mapping[Ref, ObjectID], depth: int | None) -> list[ObjectID]:
-            object_ids = determine_wants(heads, depth)
-            graph_walker.shallow.update(self._boundary)
-            return object_ids
-
-        return self._repository.find_missing_objects(wants, graph_walker, progress, get_tagged=get_tagged, depth=depth)
 
 
 class _Refused(Exception):
@@ -171,7 +70,7 @@ class _ReceivePack(server.ReceivePackHandler):
     def __init__(
         self, repository: Repo, wire: protocol.ReceivableProtocol, request: IO[bytes], move: Move, deliver: Deliver, limits: Limits
     ) -> None:
-        super().__init__(_SingleRepository(repository), [""], wire, stateless_rpc=True)
+        super().__init__(git_requests.SingleRepository(repository), [""], wire, stateless_rpc=True)
         self._repository, self._request, self._move, self._deliver, self._limits = repository, request, move, deliver, limits
         self._moved: list[ref_moves.Move] = []
 

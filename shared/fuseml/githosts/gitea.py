@@ -6,6 +6,7 @@ calls are idempotent.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import logging
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fuseml.domain import errors, plans, pushes, urls
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
-from fuseml.githosts import checkout, gitea_api, gitea_commits, gitea_feed, history, limits
+from fuseml.githosts import checkout, first_commit, gitea_api, gitea_commits, gitea_feed, history, limits
 from fuseml.githosts.port import Commit, Push
 
 if TYPE_CHECKING:
@@ -71,6 +72,21 @@ class GiteaHost:
         with contextlib.suppress(errors.ConflictError):
             repository = {"name": codeset, "private": True, "auto_init": False, "default_branch": DEFAULT_BRANCH}
             self._api.send("POST", f"{organisation}/repos", repository)
+
+    def begin(self, project: str, codeset: str, readme: str) -> Push | None:
+        repository, ref = _repository(project, codeset), f"refs/heads/{DEFAULT_BRANCH}"
+        self._api.get(repository)
+        if any(name.startswith("refs/heads/") for name in self._api.refs(f"{project}/{codeset}")):
+            return None
+        content = base64.b64encode(readme.encode()).decode()
+        file = {"content": content, "message": first_commit.MESSAGE, "branch": DEFAULT_BRANCH}
+        try:
+            self._api.send("POST", f"{repository}/contents/{first_commit.README}", file)
+        except (errors.ConflictError, errors.InvalidError):
+            # A concurrent request may have committed it.
+            if ref not in self.heads(project, codeset):
+                raise
+        return Push(ref, None, self.heads(project, codeset)[ref], first_commit.AUTHOR)
 
     def _create_organisation(self, project: str) -> None:
         try:

@@ -40,6 +40,12 @@ class GitHost(Protocol):
     def create_repository(self, project: str, codeset: str) -> None:
         """Create an empty repository; an existing one stays unchanged. Raises InvalidError for an invalid name."""
 
+    def begin(self, project: str, codeset: str, readme: str) -> Push | None:
+        """Commit a `README.md` with this text to the default branch of an empty repository; None if it has a branch already.
+
+        The commit is a push of the host's record. Raises NotFoundError without a repository.
+        """
+
     def delete_repository(self, project: str, codeset: str) -> None:
         """Remove the repository with its history and its push access. Does nothing for a missing one."""
 

@@ -190,11 +190,11 @@ def _advertisement(request: wrappers.Request, repository: Repo) -> wrappers.Resp
 
 
 def _fetch(repository: Repo, body: IO[bytes]) -> wrappers.Response:
-    from fuseml.githosts import git_protocol
+    from fuseml.githosts import fetches
 
     with contextlib.ExitStack() as until_sent:
         output = until_sent.enter_context(_spool())
-        git_protocol.upload_pack(repository, body, output)
+        fetches.upload_pack(repository, body, output)
         size = output.tell()
         output.seek(0)
         until_sent.pop_all()

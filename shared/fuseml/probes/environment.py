@@ -38,8 +38,13 @@ def find(variables: Mapping[str, str], credentials_file: str = "", config_file: 
     if account and not any(stores):
         # An account without an endpoint belongs to AWS itself.
         stores = [f"https://s3.{region or 'us-east-1'}.amazonaws.com"]
-    candidates = [Target(variables.get("MLFLOW_TRACKING_URI", ""), credentials=_select(variables, _MLFLOW))]
-    candidates += [Target(url, configuration, account) for url in dict.fromkeys(stores) if url]
+    servers = [Target(url, configuration, account) for url in dict.fromkeys(stores) if url]
+    tracking = Target(
+        variables.get("MLFLOW_TRACKING_URI", ""),
+        credentials=_select(variables, _MLFLOW),
+        store=next((server for server in servers if targets.is_http(server.url)), None),
+    )
+    candidates = [tracking, *servers]
     return [target for target in candidates if targets.is_http(target.url)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fuseml.domain.registry import extension
-from fuseml.probes import draft, targets, tool
+from fuseml.probes import draft, s3, targets, tool
 from fuseml.probes.targets import Answer, Target
 
 _KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -13,6 +13,7 @@ _NAMES = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACK
 # Includes deleted experiments: without any experiment the response is an empty object, which identifies no tool.
 _SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1&view_type=ALL"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts"
+_AMAZON = ".amazonaws.com"
 
 
 def _detect(target: Target) -> extension.Extension | None:
@@ -45,7 +46,23 @@ def _detect(target: Target) -> extension.Extension | None:
             keys=_KEYS,
         )
         services.append(store)
+    if _in_s3(target.get(_SEARCH, headers) if closed and headers else answer):
+        services.append(_s3(target.store))
     return draft.record("mlflow", draft.version(target.get("/version", headers).text), "MLflow experiment tracking", *services)
+
+
+def _in_s3(answer: Answer) -> bool:
+    """Whether clients of this server read and write artifacts in S3 themselves."""
+    experiments = answer.fields.get("experiments")
+    newest = experiments[0] if isinstance(experiments, list) and experiments else None
+    return isinstance(newest, dict) and str(newest.get("artifact_location", "")).startswith("s3://")
+
+
+def _s3(store: Target | None) -> extension.Service:
+    """The S3 server of the artifacts. MLflow does not name it: its clients have the address in their environment, unless it is Amazon's."""
+    store = store or Target(f"https://s3.us-east-1{_AMAZON}")
+    variables = [] if store.base.endswith(_AMAZON) else ["MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]
+    return draft.service(store, "mlflow-s3", "s3", "model-store", variables=variables, auth_required=True, keys=s3.KEYS)
 
 
 def _check(target: Target) -> str | None:

@@ -12,7 +12,8 @@ from fuseml.domain.registry import extension
 from fuseml.probes import draft, tool
 from fuseml.probes.targets import Answer, Target
 
-_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""The credentials of an S3 account."""
 _PRODUCTS = {"AmazonS3": "aws-s3", "MinIO": "minio", "SeaweedFS": "seaweedfs", "Ceph": "ceph"}
 # All other codes, such as AccessDenied, imply a valid account.
 _REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidSecurity"}
@@ -29,7 +30,7 @@ def _detect(target: Target) -> extension.Extension | None:
     if not (lists or refuses or (product == "aws-s3" and answer.status < 400)):
         return None
     variables = [] if product == "aws-s3" else ["MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]
-    store = draft.service(target, "s3", "s3", "object-storage", variables=variables, auth_required=not lists, keys=_KEYS)
+    store = draft.service(target, "s3", "s3", "object-storage", variables=variables, auth_required=not lists, keys=KEYS)
     # The header of an unknown product may be that of a proxy.
     version = draft.version(re.split("[/ ]", server)[-1]) if product else ""
     return draft.record(product or "s3", version, "S3 object storage", store)
@@ -38,14 +39,14 @@ def _detect(target: Target) -> extension.Extension | None:
 def _check(target: Target) -> str | None:
     from botocore import auth, awsrequest, credentials
 
-    access, secret, session = (target.credentials.get(key) for key in _KEYS)
+    access, secret, session = (target.credentials.get(key) for key in KEYS)
     if not (access and secret):
         raise tool.no_keys("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     request = awsrequest.AWSRequest("GET", f"{target.base}/")
     auth.S3SigV4Auth(credentials.Credentials(access, secret, session), "s3", _region(target)).add_auth(request)
     answer = target.get("/", dict(request.headers.items()))
     if answer.status == 401 or _code(answer) in _REFUSED:
-        return tool.refusal("the S3 server", target, " and ".join(_KEYS[:2]))
+        return tool.refusal("the S3 server", target, " and ".join(KEYS[:2]))
     if answer.status == 200 or _code(answer) == "AccessDenied":
         return None
     raise tool.unknown(target, answer)

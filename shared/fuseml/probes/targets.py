@@ -50,13 +50,14 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Target:
     """A tool's URL, with the configuration and the credentials that a step would get for it. `access` are headers of the requests from here
-    only, which no record gets.
+    only, which no record gets. `store` is the S3 server that the clients of this tool use.
     """
 
     url: str
     configuration: Mapping[str, str] = field(default_factory=dict)
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
     access: Mapping[str, str] = field(default_factory=dict, repr=False)
+    store: Target | None = None
 
     @property
     def base(self) -> str:

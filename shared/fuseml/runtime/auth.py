@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import logging
@@ -76,9 +77,14 @@ class Tokens:
         return Tokens(hashes)
 
     def caller(self, authorization: str | None) -> Caller:
-        """The caller with this Authorization header. Raises UnauthenticatedError; ForbiddenError for a step's token where none is accepted."""
+        """The caller with this Authorization header: a bearer token, or a token as the password of any user.
+
+        Raises UnauthenticatedError; ForbiddenError for a step's token where none is accepted.
+        """
         scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() == "bearer" and token:
+        if scheme.lower() == "basic":
+            token = _password(token)
+        if scheme.lower() in ("bearer", "basic") and token:
             return self.bearer(token.strip())
         if self._anonymous:
             return Caller("anonymous", "admin")
@@ -100,6 +106,14 @@ class Tokens:
     def knows(self, digest: str) -> bool:
         """Whether the token with this digest is accepted now."""
         return digest in self._hashes
+
+
+def _password(encoded: str) -> str:
+    """The password of basic authentication; empty where it is malformed."""
+    try:
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def digest_of(token: str) -> str:

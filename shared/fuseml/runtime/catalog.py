@@ -16,6 +16,12 @@ DEAD_LETTERS = f"{INTERNAL}/dead-letters"
 OUTSIDE = "Fuseml-Outside"
 """The header that every entrance sets on the requests it forwards. Internal endpoints refuse requests with it, whatever their path."""
 
+CLIENT = "Fuseml-Client"
+"""The header by which a client says that it knows this API, with its version. Others get what the original's API answers (`runtime.clients`)."""
+
+DESCRIPTIONS = ("/openapi.json", "/api/openapi.json", "/api/openapi.yaml", "/api/openapi3.json", "/api/openapi3.yaml")
+"""The paths of the OpenAPI document; all but the first are those of the original's API."""
+
 MAX_BODY = 4 << 20
 """Bytes of a request. Documents are small; code and artifacts do not pass through the API."""
 

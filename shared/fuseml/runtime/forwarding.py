@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fuseml.domain import errors
+from fuseml.runtime import catalog
 
 _HOP_BY_HOP = frozenset(
     {
@@ -38,6 +39,8 @@ _CLAIMS = frozenset(
     }
 )
 _CLAIM_PREFIXES = ("x-forwarded-", "fuseml-")
+# It decides about statuses and fields only, never about rights.
+_OF_CLIENTS = frozenset({catalog.CLIENT.lower()})
 
 
 def request_fields(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -53,7 +56,9 @@ def request_fields(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [
         (name, value)
         for lower, name, value in listed
-        if lower not in _HOP_BY_HOP | _OWN | _CLAIMS and "_" not in lower and not lower.startswith(_CLAIM_PREFIXES)
+        if lower not in _HOP_BY_HOP | _OWN | _CLAIMS
+        and "_" not in lower
+        and (lower in _OF_CLIENTS or not lower.startswith(_CLAIM_PREFIXES))
     ]
 
 

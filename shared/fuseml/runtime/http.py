@@ -94,7 +94,8 @@ class Api:
         self.app.add_url_rule("/metrics", "metrics", self._metrics)
         self.app.add_url_rule("/readyz", "ready", self._ready)
         self.app.add_url_rule("/version", "version", lambda: encode(version(), 200, {}))
-        self.app.add_url_rule("/openapi.json", "openapi", self._document)
+        for path in catalog.DESCRIPTIONS:
+            self.app.add_url_rule(path, "openapi", self._document)
         wsgi.watch(self.app)
         self.app.before_request(_refuse_unreadable_address)
         self.app.before_request(self._hide_internal)
@@ -208,7 +209,7 @@ class Api:
     def _document(self) -> flask.Response:
         from fuseml.runtime import openapi
 
-        return flask.jsonify(openapi.document([self]))
+        return describe(openapi.document([self]))
 
 
 def _refuse_unreadable_address() -> None:
@@ -279,6 +280,17 @@ def read_body(model: type[pydantic.BaseModel]) -> pydantic.BaseModel:
 
 def _has_body() -> bool:
     return bool(flask.request.content_length) or "Transfer-Encoding" in flask.request.headers
+
+
+def describe(document: Mapping[str, object]) -> flask.Response:
+    """An OpenAPI document, in the format that the path of the request names."""
+    if not flask.request.path.endswith(".yaml"):
+        return flask.jsonify(document)
+    import yaml
+
+    # The one in C takes a tenth of the time.
+    text = yaml.dump(document, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, allow_unicode=True)
+    return flask.Response(text, content_type="application/x-yaml")
 
 
 def respond(result: object, status: int) -> flask.Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fuseml.domain import application, errors
-from fuseml.domain.registry import extension
+from fuseml.domain.registry import extension, registry
 from fuseml.runtime import clock
 from fuseml.store import database, extensions
 
@@ -38,20 +38,23 @@ def register(store: database.Database, url: str, apps_url: str = "", services: S
             registered = extensions.get(session, EXTENSION)
         except errors.NotFoundError:
             registered = None
-        if registered is not None and _parts(registered) == _parts(record):
-            return
         now = clock.now()
-        revision = registered.revision + 1 if registered else 1
-        current = record.model_copy(update={"revision": revision})
+        # With the ids of their owners in all parts, as every registered record: clients of the original's API refuse a part without.
+        current = registry.create(record, now, lambda prefix: prefix)
         if registered is None:
             extensions.add(session, current, now)
-        else:
-            extensions.replace(session, current, now)
+        elif _parts(registered) != _parts(current):
+            since = current.status.model_copy(update={"registered": registered.status.registered or now})
+            extensions.replace(session, current.model_copy(update={"revision": registered.revision + 1, "status": since}), now)
 
 
 def _parts(record: extension.Extension) -> list[object]:
-    """The endpoints and credentials of a record: a former release registered a permanent token, which is replaced."""
+    """The endpoints and credentials of a record: former releases registered a permanent token, or parts without the ids of their owners."""
     return [
-        (service.id, [(endpoint.url, endpoint.configuration) for endpoint in service.endpoints], [item.id for item in service.credentials])
+        (
+            (service.id, service.extension_id),
+            [(endpoint.url, endpoint.service_id, endpoint.configuration) for endpoint in service.endpoints],
+            [item.id for item in service.credentials],
+        )
         for service in record.services
     ]

@@ -152,6 +152,7 @@ def candidates(session: Session, selectors: Sequence[Selector]) -> list[extensio
     """Every record that may match one of the selectors, without duplicates. Filters by equality only: `domain.registry.matching` decides."""
     records: dict[str, extension.Extension] = {}
     service = extension_rows.ExtensionService
+    selectors = [*selectors, *(other for selector in selectors if (other := selector.otherwise))]
     # In batches: databases limit the length of a condition.
     for batch in (selectors[start : start + _BATCH] for start in range(0, len(selectors), _BATCH)):
         conditions = (

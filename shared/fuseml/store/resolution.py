@@ -91,6 +91,10 @@ class _Segment:
 
 
 def _choose(session: Session, selector: Selector, context: Context, home: str, page: int) -> resolution.Choice:
+    return resolution.preferred(selector, lambda wanted: _exactly(session, wanted, context, home, page))
+
+
+def _exactly(session: Session, selector: Selector, context: Context, home: str, page: int) -> resolution.Choice:
     if selector.extension_id:
         return resolution.choose(selector, _by_id(session, selector.extension_id), context, home=home)
     records: dict[str, extension.Extension] = {}

@@ -91,6 +91,19 @@ class Constraint:
         return self.text
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A part of a constraint as it is written: the operator, `-` at the end of a hyphen range, and the numbers of its partial version before the
+    first wildcard or missing one.
+    """
+
+    operator: str
+    partial: str
+    numbers: tuple[int, ...]
+    has_wildcard: bool
+    names_prerelease: bool
+
+
 @functools.lru_cache(maxsize=1024)
 def parse(text: str) -> Constraint:
     """Parse a constraint; the empty one admits every release.
@@ -99,22 +112,39 @@ def parse(text: str) -> Constraint:
     """
     if len(text) > versions.MAX_LENGTH:
         raise errors.InvalidError(f"the version constraint has {len(text)} characters; the limit is {versions.MAX_LENGTH}")
-    return Constraint(text.strip(), tuple(_group(text, part.strip()) for part in (text if text.strip() else "*").split("||")))
+    return Constraint(text.strip(), tuple(_group(text, part.strip()) for part in _alternatives(text)))
+
+
+def terms(text: str) -> list[Term]:
+    """The terms of all alternatives of a constraint, in their order. Raises InvalidError as `parse` does."""
+    parse(text)
+    return [
+        Term(operator, partial, numbers, any(letter in partial.partition("-")[0] for letter in "xX*"), not prerelease[0])
+        for part in _alternatives(text)
+        for operator, partial in _terms(text, part.strip())
+        for numbers, prerelease in [_partial(text, partial)]
+    ]
+
+
+def _alternatives(text: str) -> list[str]:
+    return (text if text.strip() else "*").split("||")
 
 
 def _group(text: str, part: str) -> _Group:
-    comparators = tuple(_comparators(text, part))
+    spelled = {"": "=", "-": "<="}
+    comparators = tuple(_comparator(text, spelled.get(operator, operator), partial) for operator, partial in _terms(text, part))
     return _Group(comparators, any(comparator.names_prerelease for comparator in comparators))
 
 
-def _comparators(text: str, part: str) -> Iterator[_Comparator]:
+def _terms(text: str, part: str) -> Iterator[tuple[str, str]]:
+    """Operator and partial version of each term; the end of a hyphen range has the operator `-`."""
     position = 0
     while True:
         if match := _SPAN.match(part, position):
-            yield _comparator(text, ">=", match[1])
-            yield _comparator(text, "<=", match[2])
+            yield ">=", match[1]
+            yield "-", match[2]
         elif match := _TERM.match(part, position):
-            yield _comparator(text, match[1] or "=", match[2])
+            yield match[1] or "", match[2]
         else:
             raise _malformed(text, f"cannot read {part[position:]!r}" if part else "one side of '||' is empty")
         position = match.end()

@@ -7,7 +7,7 @@ Pure: the same records, selectors and context give the same result, in any order
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fuseml.domain import errors
@@ -43,7 +43,7 @@ def attempt(
 ) -> Resolution:
     """As `resolve`, but lists selectors without a match in `unresolved`, with explanations."""
     records = list(extensions)
-    choices = [choose(selector, records, context, home=home) for selector in selectors]
+    choices = [preferred(selector, lambda wanted: choose(wanted, records, context, home=home)) for selector in selectors]
     return conclude(choices, [choice.explanation() if explain or choice.binding is None else None for choice in choices])
 
 
@@ -77,6 +77,15 @@ def choose(selector: Selector, records: Sequence[extension.Extension], context: 
     """The choice of one selector among these records. `home` is the control plane's own zone."""
     rules = matching.Rules(selector, context, home)
     return Choice(rules, records, rules.matches(records, lambda *_: None))
+
+
+def preferred(selector: Selector, choose: Callable[[Selector], Choice]) -> Choice:
+    """The choice of a selector or, where it matches nothing, that of `Selector.otherwise` if this one matches."""
+    choice = choose(selector)
+    if choice.matches or selector.otherwise is None:
+        return choice
+    other = choose(selector.otherwise)
+    return other if other.matches else choice
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,16 @@ class Selector(document.Model):
     ambiguity: Literal["first", "error"] = "first"
     healthy: bool | None = None
 
+    @property
+    def otherwise(self) -> Selector | None:
+        """The selector that counts where this one matches nothing; None for most.
+
+        Published workflows select the S3 server of MLflow's artifacts. Where MLflow itself serves the artifacts, clients need no other server.
+        """
+        if (self.product, self.service_resource) != ("mlflow", "s3"):
+            return None
+        return self.model_copy(update={"service_resource": "mlflow-artifacts"})
+
 
 class Context(document.Model):
     """The consumer that selectors are resolved for: its project, its user, and the zone that it runs in."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 
@@ -137,8 +137,13 @@ def _artifacts(port: Port) -> list[dict[str, Any]]:
     ]
 
 
+def kind_of(runnable: Runnable) -> descriptor.Kind:
+    """The kind of a runnable, `custom` for one that the original does not know."""
+    return runnable.kind if runnable.kind in get_args(_Kind) else "custom"
+
+
 def render(runnable: Runnable) -> dict[str, Any]:
-    """The fields of the original for a descriptor. A kind that the original does not know is `custom` there."""
+    """The fields of the original for a descriptor."""
     return {
         "container": {
             "image": runnable.image,

@@ -95,6 +95,11 @@ def candidate_steps(workflow: workflows.Workflow, *records: extension.Extension 
 
 
 def _may_match(selector: Selector, record: extension.Extension) -> bool:
+    other = selector.otherwise
+    return _may_match_exactly(selector, record) or (other is not None and _may_match_exactly(other, record))
+
+
+def _may_match_exactly(selector: Selector, record: extension.Extension) -> bool:
     return (selector.extension_id or record.id, selector.product or record.product) == (record.id, record.product) and any(
         (selector.service_id or service.id, selector.service_resource or service.resource, selector.service_category or service.category)
         == (service.id, service.resource, service.category)

@@ -13,7 +13,7 @@ from typing import Literal
 from fuseml.domain import errors, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry.selector import Binding
-from fuseml.domain.workflows import deployment, loading, parameters, references, resource_lint
+from fuseml.domain.workflows import deployment, loading, original_lint, parameters, references, resource_lint
 
 Bindings = Mapping[str, Mapping[str, Binding]]
 Locate = Callable[[document.Path], document.Position | None]
@@ -74,6 +74,8 @@ def lint(
     column.
     """
     warnings = [
+        *original_lint.repetitions(workflow),
+        *original_lint.constraints(workflow),
         *_unused_inputs(workflow),
         *_missing_outputs(workflow),
         *_steps(workflow, bindings or {}),

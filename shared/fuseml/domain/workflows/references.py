@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from fuseml.domain import errors
 from fuseml.domain.documents import document, expression
 from fuseml.domain.workflows import matrix
-from fuseml.domain.workflows.models import CodesetMount, Step, StepInput, When, Workflow
+from fuseml.domain.workflows.models import CodesetMount, Input, Step, StepInput, When, Workflow
 
 Place = Literal["value", "plain", "fixed"]
 """The place of a text. `value`: only the environment of the step has it, so secrets are allowed. `plain`: other people can read it, so they
@@ -26,6 +26,21 @@ class Use(NamedTuple):
     path: document.Path
     text: str
     place: Place
+
+
+def repetitions(inputs: Sequence[Input | StepInput]) -> frozenset[int]:
+    """The positions of inputs that repeat an earlier one of the same name with the same value: harmless, and present in published workflows.
+
+    Codesets, artifacts and files have an effect for each.
+    """
+    first: dict[str, Input | StepInput] = {}
+    found = set()
+    for index, item in enumerate([*inputs]):
+        if isinstance(item, Input) or (item.value is not None and not item.file):
+            known = first.setdefault(item.name, item)
+            if known is not item and known == item:
+                found.add(index)
+    return frozenset(found)
 
 
 def texts(step: Step) -> Iterator[Use]:

@@ -100,7 +100,9 @@ def _check_header(workflow: Workflow, report: _Report) -> None:
     _check_name(("name",), workflow.name, document.IDENTIFIER, _IDENTIFIER_RULE, report)
     if workflow.name in RESERVED_NAMES:
         report.add(("name",), f"{workflow.name!r} is reserved for the API and cannot name a workflow")
-    _check_names(("inputs",), "input", (item.name for item in workflow.inputs), document.IDENTIFIER, _IDENTIFIER_RULE, report)
+    repetitions = references.repetitions(workflow.inputs)
+    names = (expression.HOLE if index in repetitions else item.name for index, item in enumerate(workflow.inputs))
+    _check_names(("inputs",), "input", names, document.IDENTIFIER, _IDENTIFIER_RULE, report)
     for index, item in enumerate(workflow.inputs):
         if item.default and expression.holds_expression(item.default):
             report.add(("inputs", index, "default"), "a default is plain text and cannot hold an expression")
@@ -265,8 +267,11 @@ def _check_inputs(step: Step, path: document.Path, inputs: Mapping[str, bool], r
 def _check_input_names(step: Step, path: document.Path, report: _Report) -> None:
     names: dict[str, document.Path] = {}
     variables: dict[str, tuple[str, document.Path]] = {}
+    repetitions = references.repetitions(step.inputs)
     for index, item in enumerate(step.inputs):
         place = (*path, "inputs", index, "name")
+        if index in repetitions:
+            continue
         if item.name in names:
             report.repeated(place, names[item.name], f"the input {item.name!r}")
         elif item.codeset and not item.name:

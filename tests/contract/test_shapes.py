@@ -21,6 +21,7 @@ from fuseml.client import (
     retention_shapes,
     runnable_shapes,
     shapes,
+    source_shapes,
     store_shapes,
 )
 from infra import schema
@@ -64,6 +65,11 @@ RESPONSES: Mapping[str, Any] = {
     "GET /catalogs": list[pipeline_shapes.Catalog],
     "POST /catalogs": pipeline_shapes.CatalogContents,
     "GET /catalogs/{name}": pipeline_shapes.CatalogContents,
+    "GET /sources": list[source_shapes.Source],
+    "POST /sources": source_shapes.SourceDetails,
+    "GET /sources/{name}": source_shapes.SourceDetails,
+    "POST /sources/{name}/sync": source_shapes.SourceDetails,
+    "GET /sources/{name}/diff": source_shapes.SourceDifference,
     "GET /artifacts": list[shapes.Artifact],
     "POST /artifacts": shapes.Artifact,
     "GET /artifacts/{kind}/{project}/{name}": shapes.Artifact,

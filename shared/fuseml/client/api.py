@@ -18,6 +18,7 @@ from fuseml.client import (
     runnables,
     runs,
     shapes,
+    sources,
     transport,
     workflows,
 )
@@ -37,6 +38,7 @@ class Client:
         self.runnables = runnables.Runnables(self._transport)
         self.pipelines = pipelines.Pipelines(self._transport)
         self.catalogs = pipelines.Catalogs(self._transport)
+        self.sources = sources.Sources(self._transport)
         self.runs = runs.Runs(self._transport)
         self.applications = applications.Applications(self._transport)
         self.artifacts = artifacts.Artifacts(self._transport)

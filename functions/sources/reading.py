@@ -63,8 +63,12 @@ def head(deps: Deps, row: sources.Source, *, seconds: float = 20) -> str:
         repository, account = _registered(deps, row)
         return snapshots.head(repository.url, account, repository.branch, seconds=seconds)
     with deps.store.read() as session:
-        codesets.codeset(session, row.project, row.codeset)
+        codeset = codesets.codeset(session, row.project, row.codeset)
         ref = ref_of(session, row)
+    if codeset.created != row.registered:
+        raise errors.NotFoundError(
+            f"the codeset {row.project}/{row.codeset} was deleted and registered again; remove the source, and add it again"
+        )
     found = deps.git.heads(row.project, row.codeset)
     if ref not in found and row.branch and found:
         raise errors.NotFoundError(f"{row.project}/{row.codeset} does not have the branch {row.branch!r}")

@@ -161,7 +161,12 @@ def _place(body: NewSource) -> service.Place:
 
 def _source(view: service.View) -> dict[str, object]:
     counts = {"items": len(view.items), "drifted": len(view.drifted)}
-    return {**view.row.model_dump(exclude={"generation", "refusals", "changes"}), "url": view.url, "branch": view.branch, **counts}
+    return {
+        **view.row.model_dump(exclude={"registered", "generation", "refusals", "changes"}),
+        "url": view.url,
+        "branch": view.branch,
+        **counts,
+    }
 
 
 def _details(view: service.View) -> SourceDetails:

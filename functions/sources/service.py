@@ -93,8 +93,17 @@ def add(deps: Deps, place: Place, by: str, *, adopt: bool) -> View:
 
 
 def _add_codeset(deps: Deps, place: Place, path: str, by: str) -> None:
+    with deps.store.read() as session:
+        registered = codesets.codeset(session, place.project, place.codeset).created
     row = sources.Source(
-        name=place.name, project=place.project, codeset=place.codeset, branch=place.branch, path=path, by=by, created=clock.now()
+        name=place.name,
+        project=place.project,
+        codeset=place.codeset,
+        registered=registered,
+        branch=place.branch,
+        path=path,
+        by=by,
+        created=clock.now(),
     )
     # Raises NotFoundError for the codeset and the branch.
     reading.head(deps, row)
@@ -109,7 +118,7 @@ def _save_new(session: sqlmodel.Session, row: sources.Source) -> bool:
     if stored is None:
         sources.save(session, row)
         return True
-    wanted, present = ((item.project, item.codeset, item.branch, item.path) for item in (row, stored))
+    wanted, present = ((item.project, item.codeset, item.registered, item.branch, item.path) for item in (row, stored))
     if wanted != present:
         where = f"{stored.project}/{stored.codeset}" if stored.codeset else "a repository elsewhere"
         raise errors.ConflictError(
@@ -175,6 +184,8 @@ def difference(deps: Deps, name: str, *, adopt: bool) -> Difference:
     look = reading.look(deps, row)
     if look.problem:
         raise errors.TemporaryError(look.problem)
+    if not look.commit:
+        return Difference("", [], [])
     with deps.store.write() as session:
         # In a transaction, because only the changes themselves show what a later one would meet; they are undone.
         applied = applying.apply(deps, session, sources.get(session, name), look.declared, adopt=adopt, keep=False)

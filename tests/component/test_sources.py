@@ -154,8 +154,25 @@ def test_only_the_branch_of_the_source_counts(team: Sourced) -> None:
 
 def test_a_source_before_its_first_push_waits(api: Sourced) -> None:
     assert (api.add()["state"], api.state()) == ("waiting", NOTHING)
+    assert api.diff() == {"commit": "", "changes": [], "refusals": []}
     api.deliver(api.pushed(api.commit(FILES)))
     assert api.state() == STATE
+
+
+def test_a_codeset_that_is_registered_again_is_another_one(team: Sourced) -> None:
+    with team.store.write() as session:
+        codesets.delete_codeset(session, "demo", "config")
+    assert "there is no codeset demo/config" in team.sync()["message"]
+    team.commit({"README.md": "of someone else"})
+    with team.store.write() as session:
+        row = type(codesets.codeset(session, "demo", "code"))
+        codesets.add_codeset(session, row(project="demo", name="config", url="http://x", webhook_secret="x", created=clock.now()))
+    team.deliver(team.pushed("c" * 40))
+    team.tick()
+    assert "remove the source, and add it again" in team.call("GET", "/sources/team")["message"]
+    assert team.state() == STATE
+    team.call("DELETE", "/sources/team", status=204)
+    assert team.add()["state"] == "synced"
 
 
 def test_a_host_that_is_away_delays_the_push_and_is_shown(team: Sourced) -> None:

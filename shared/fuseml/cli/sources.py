@@ -147,7 +147,7 @@ def diff(
         terminal.echo(f"A sync at commit {found['commit'][:_SHORT]} would change:")
         _changes(found["changes"])
     else:
-        terminal.echo(f"Nothing differs from commit {found['commit'][:_SHORT]}.")
+        terminal.echo(f"Nothing differs from commit {found['commit'][:_SHORT]}." if found["commit"] else "Nothing was pushed to it yet.")
     if check and (found["changes"] or found["refusals"]):
         raise typer.Exit(1)
 

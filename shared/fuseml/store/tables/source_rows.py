@@ -10,7 +10,8 @@ from fuseml.store.tables import columns
 
 
 class Source(columns.Row, table=True):
-    """A repository whose folders in `path` are reconciled: the codeset `project`/`codeset`, or that in the registry's record of this name.
+    """A repository whose folders in `path` are reconciled: the codeset `project`/`codeset` that was registered at `registered`, or that
+    in the registry's record of this name.
 
     `state` is `synced`, `refused`, `unreachable` or, before the first commit, `waiting`; `message` and `refusals` say why. `commit` is the one that
     was applied last, `seen` the one that was looked at last. `changes` are those of the last sync that made any. `generation` counts the looks:
@@ -22,6 +23,7 @@ class Source(columns.Row, table=True):
     name: str = Field(primary_key=True)
     project: str = Field(default="", index=True)
     codeset: str = ""
+    registered: str = ""
     branch: str = ""
     path: str = ""
     generation: int = 0

@@ -14,7 +14,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "source",
-        *(sa.Column(name, sa.String(), nullable=False) for name in ("name", "project", "codeset", "branch", "path")),
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("name", "project", "codeset", "registered", "branch", "path")),
         sa.Column("generation", sa.Integer(), nullable=False),
         *(sa.Column(name, sa.String(), nullable=False) for name in ("state", "message")),
         *(sa.Column(name, sa.JSON(), nullable=False) for name in ("refusals", "changes")),

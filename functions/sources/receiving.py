@@ -10,6 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 import sqlmodel
 
@@ -49,7 +50,9 @@ def settle_push(deps: Deps, session: sqlmodel.Session, event: events.Event, look
             raise errors.TemporaryError(f"the source {look.name} was reconciled meanwhile")
         payloads += settling.settle(deps, session, row, look, adopt=False)
         outcome = f"is at {row.commit[:12]}" if row.state == "synced" else f"was not applied: {row.message}"
-        decisions.record(session, event, f"the source {row.name} {outcome}", clock.now(), commit=look.commit or None)
+        reason = f"the source {row.name} {outcome}"
+        kind: Literal["applied", "refused"] = "applied" if row.state == "synced" else "refused"
+        decisions.record(session, event, reason, clock.now(), commit=look.commit or None, outcome=kind)
     return payloads
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from functions.events import timeline
 from fuseml.domain import events
 from fuseml.runtime import clock
-from fuseml.store import codesets, database, extensions, outbox, runs
+from fuseml.store import codesets, database, decisions, extensions, outbox, runs
 from fuseml.store.tables import run_rows
 from tests.component.githost import Clone, Server, clone, server
 from tests.component.sourced import KEYRING, Sourced, record, workflow
@@ -58,6 +59,14 @@ def changed(**files: str | None) -> dict[str, str]:
 
 def effects(answer: Any) -> list[tuple[str, str, str]]:
     return [(change["effect"], change["kind"], change["name"]) for change in answer["changes"]]
+
+
+def explained(api: Sourced, event: events.Event) -> tuple[str, str]:
+    """The outcome of the event, and the answer, as `why` shows them."""
+    with api.store.read() as session:
+        [decision] = decisions.of_event(session, event.source, event.id)
+    outcome = timeline.decision_outcome(decision, None)
+    return outcome.state, timeline.sentence("It", [timeline.Timeline(chain=[], outcomes=[outcome])])
 
 
 # Synchronisation
@@ -118,6 +127,7 @@ def test_a_push_is_reconciled_at_once_and_its_result_is_a_decision(team: Sourced
     assert team.state()["extension"] == {"minio": ("2.0", "http://minio:9000"), "s3": ("1.0", "http://minio:9000")}
     assert team.state()["assignment"] == {"train code://demo/code": True}
     assert team.reasons(event) == [f"the source team is at {commit[:12]}"]
+    assert explained(team, event) == ("applied", f"It was applied: the source team is at {commit[:12]}.")
     answer = team.call("GET", "/sources/team")
     assert effects(answer) == [
         ("updated", "extension", "minio"),
@@ -235,6 +245,7 @@ def test_a_fault_is_named_with_its_place_and_nothing_is_changed(
     assert team.types() == ["source.refused"]
     [reason] = team.reasons(event)
     assert reason.startswith(f"the source team was not applied: {file}")
+    assert explained(team, event) == ("refused", f"It started nothing: {reason}.")
     assert [item["message"] for item in team.diff()["refusals"]] == [refusal["message"]]
     # The same fault again is no news; the next commit is.
     team.tick()

@@ -1,4 +1,4 @@
-"""sources of records, workflows, assignments and projects"""
+"""sources of records, workflows, assignments and projects, and their outcomes among the decisions"""
 
 from __future__ import annotations
 
@@ -31,3 +31,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("kind", "name"),
     )
     op.create_index(op.f("ix_source_item_source"), "source_item", ["source"], unique=False)
+    op.add_column("decision", sa.Column("outcome", sa.String(), nullable=False, server_default=sa.text("''")))

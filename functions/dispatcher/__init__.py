@@ -1,5 +1,5 @@
-"""Starts runs: events `codeset.pushed`, `codeset.removed`, `workflow.assigned`, `artifact.recorded`, `schedule.reached`, `run.requested`,
-`run.cancel_requested`, `run.finished`, `run.approved`, `run.rejected` in; `run.created`, `run.approval_requested`, `run.step_finished` and
+"""Starts runs: events `codeset.pushed`, `codeset.removed`, `workflow.assigned`, `artifact.recorded`, `extension.registered`,
+`extension.updated`, `schedule.reached`, `run.requested`, `run.cancel_requested`, `run.finished`, `run.approved`, `run.rejected` in; `run.created`, `run.approval_requested`, `run.step_finished` and
 `run.finished` (of runs that cannot start, must not continue or have nothing to execute), `run.cancel_requested` (of superseded runs) out.
 
 One transaction fixes the workflow's revision, the inputs and the commit, resolves every selector, looks up the steps that can be reused, and

@@ -24,6 +24,8 @@ def create_app(deps: Deps) -> flask.Flask:
             events.CodesetPushed.TYPE: functools.partial(service.on_codeset_pushed, deps),
             events.WorkflowAssigned.TYPE: functools.partial(service.on_workflow_assigned, deps),
             events.ArtifactRecorded.TYPE: functools.partial(service.on_artifact_recorded, deps),
+            events.ExtensionRegistered.TYPE: functools.partial(service.on_extension_changed, deps),
+            events.ExtensionUpdated.TYPE: functools.partial(service.on_extension_changed, deps),
             events.ScheduleReached.TYPE: functools.partial(service.on_schedule_reached, deps),
             events.RunRequested.TYPE: functools.partial(service.on_run_requested, deps),
             events.RunCancelRequested.TYPE: service.on_cancel_requested,

@@ -16,10 +16,10 @@ from fuseml.domain import errors, events, plans, times
 from fuseml.domain.plans import identity, run_inputs
 from fuseml.domain.runnables import watching
 from fuseml.domain.runs import FINISHED
-from fuseml.domain.workflows import Workflow, deployment, triggers
+from fuseml.domain.workflows import Workflow, deployment, registry_triggers, triggers
 from fuseml.runtime import clock
-from fuseml.store import artifact_names, artifacts, codesets, decisions, runs, workflows
-from fuseml.usecases import lifecycle, planner, requests, step_reuse
+from fuseml.store import artifact_names, artifacts, codesets, decisions, extensions, runs, workflows
+from fuseml.usecases import assigned_codesets, lifecycle, planner, requests, step_reuse
 
 _log = logging.getLogger("fuseml.dispatcher")
 
@@ -200,6 +200,52 @@ def on_artifact_recorded(deps: Deps, session: sqlmodel.Session, event: events.Ev
         )
         payloads += _create(deps, session, spec, cause)
     return payloads
+
+
+def on_extension_changed(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
+    """One run for each workflow that lists a record like this one, and for each codeset that it is assigned to; one without a codeset for a
+    workflow that takes none. The record counts as it is now: events may come late. An input of the type `extension` gets its id.
+    """
+    subject = event.data["extension"]
+    listening = workflows.triggered_by(session, "extensions")
+    if not listening:
+        return []
+    if not extensions.is_known(session, subject):
+        return _decline(session, event, f"the extension {subject} was removed")
+    record = extensions.get(session, subject)
+    payloads: list[events.Payload] = []
+    for row in listening:
+        document = Workflow.model_validate(row.document)
+        met = registry_triggers.matched(document.on, record, home=deps.zone) if document.on else ""
+        if not met:
+            _decline(session, event, f"the extension {subject} does not match its on.extensions", workflow=row.workflow)
+            continue
+        taking = watching.input_for(document, "extension")
+        spec = planner.RunSpec(document=document, revision=row.revision, project="", inputs={taking: subject} if taking else {})
+        reason = f"the extension {subject} ({met}) {'was registered' if event.type == events.ExtensionRegistered.TYPE else 'has changed'}"
+        for found in assigned_codesets.assigned(session, row.workflow):
+            payloads += _run_assigned(deps, session, event, found, spec, reason)
+        if assigned_codesets.runs_alone(session, document):
+            cause = creation.Cause(event=event, meaning=event.id, reason=reason, trigger={"extension": subject})
+            payloads += _create(deps, session, spec, cause)
+    return payloads
+
+
+def _run_assigned(
+    deps: Deps, session: sqlmodel.Session, event: events.Event, found: assigned_codesets.Assigned, spec: planner.RunSpec, reason: str
+) -> Sequence[events.Payload]:
+    """The run on the newest commit of the default branch of an assigned codeset."""
+    commit = _newest(session, found.project, found.codeset)
+    if commit is None:
+        problem = f"nothing was pushed to the default branch of {found.project}/{found.codeset} yet"
+        return _decline(session, event, problem, workflow=spec.document.name)
+    ref = codesets.default_ref(session, found.project, found.codeset)
+    deployed = _deployed(session, event, spec.document, (found.project, found.codeset, ref))
+    if deployed is None:
+        return []
+    spec = dataclasses.replace(spec, document=deployed.workflow, project=found.project, codeset=found.codeset, ref=ref, commit=commit)
+    trigger = {"assignment": found.assignment.id, "extension": event.data["extension"]}
+    return _create(deps, session, spec, creation.Cause(event=event, meaning=event.id, reason=_noted(reason, deployed), trigger=trigger))
 
 
 def on_run_requested(deps: Deps, session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:

@@ -92,7 +92,8 @@ def _chain(session: sqlmodel.Session, row: ledger.LedgerEvent) -> list[timeline.
 
 
 def _outcomes(session: sqlmodel.Session, row: ledger.LedgerEvent) -> list[timeline.Outcome]:
-    outcomes = decided = [_decided(session, decision) for decision in decisions.of_event(session, row.source, row.id)]
+    decided = decisions.of_event(session, row.source, row.id)
+    outcomes = [_decided(session, decision) for decision in decided]
     consumptions = ledger.consumptions(session, [row]).get(row.sequence or 0, [])
     for reply in outbox.replies(session, row.source, row.id):
         # A consumer's reply may have outcomes of its own.
@@ -103,7 +104,8 @@ def _outcomes(session: sqlmodel.Session, row: ledger.LedgerEvent) -> list[timeli
             )
             outcomes = [*outcomes, *([on_its_way] if following is None else _outcomes(session, following))]
     outcomes = [*outcomes, *(timeline.delivery_outcome(item, row.sequence or 0) for item in consumptions if item.state != "done")]
-    is_handled = decided or any(item.consumer == "dispatcher" for item in consumptions)
+    # Outcomes of sources are not those of `dispatcher`.
+    is_handled = any(not decision.outcome for decision in decided) or any(item.consumer == "dispatcher" for item in consumptions)
     if not is_handled and _is_decided(outbox.from_document(row.event)):
         outcomes.append(timeline.Outcome(state="pending", reason="dispatcher has not handled it yet", event=row.sequence))
     # Two assignments of a workflow may have equal outcomes.

@@ -23,7 +23,7 @@ class Link(pydantic.BaseModel):
 
 
 class Outcome(pydantic.BaseModel):
-    """The end of a causal chain. `state` is that of the run, else nothing, pending, dead, dropped, refused, ignored or duplicate."""
+    """The end of a causal chain. `state` is that of the run, else nothing, applied, pending, dead, dropped, refused, ignored or duplicate."""
 
     state: str
     reason: str
@@ -108,7 +108,8 @@ def decision_outcome(decision: decisions.Decision, run: runs.Run | None, steps: 
     end = {"failed": "failed", "cancelled": "was cancelled"}.get(run.state) if run else None
     suffix = f"; it {end}: {run.cause}" if run and end and run.cause else ""
     suffix += "".join(f"; step {step.name} {step.cause}" for step in steps if step.state == "queued" and step.cause)
-    return Outcome(state=run.state if run else "nothing", reason=decision.reason + suffix, run=decision.run, workflow=decision.workflow)
+    state = run.state if run else decision.outcome or "nothing"
+    return Outcome(state=state, reason=decision.reason + suffix, run=decision.run, workflow=decision.workflow)
 
 
 def delivery_outcome(consumption: ledger.Consumption, number: int) -> Outcome:
@@ -140,6 +141,9 @@ def sentence(subject: str, timelines: Sequence[Timeline]) -> str:
     started = list(dict.fromkeys(outcome.run for outcome in outcomes if outcome.run))
     if started:
         return f"{subject} started {', '.join(started)}."
+    applied = next((outcome for outcome in outcomes if outcome.state == "applied"), None)
+    if applied:
+        return f"{subject} was applied: {applied.reason}."
     waiting = next((outcome for outcome in outcomes if outcome.state == "pending"), None)
     if waiting:
         return f"{subject} has started nothing yet: {waiting.reason}."

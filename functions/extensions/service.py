@@ -9,16 +9,15 @@ from typing import Literal
 
 import sqlmodel
 
-from functions.extensions import sealing
 from functions.extensions.deps import Deps
-from functions.extensions.impact import assess, refuse_breaking
 from fuseml.domain import errors, events
 from fuseml.domain.registry import constraint, custody, extension, registry
 from fuseml.domain.registry.selector import Selector
 from fuseml.domain.workflows import impact
 from fuseml.runtime import clock, cloudevents, http
 from fuseml.store import extensions, paging, webhooks
-from fuseml.usecases import own_tokens
+from fuseml.usecases import own_tokens, sealing
+from fuseml.usecases.registry_impact import assess, refuse_breaking
 
 _new_id = registry.id_source(random.SystemRandom())
 Change = Callable[[extension.Extension], extension.Extension]

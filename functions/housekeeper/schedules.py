@@ -15,7 +15,8 @@ from functions.housekeeper.deps import Deps
 from fuseml.domain import events, times
 from fuseml.domain.workflows import Workflow, schedule
 from fuseml.runtime import cloudevents
-from fuseml.store import codesets, watermarks, workflows
+from fuseml.store import watermarks, workflows
+from fuseml.usecases import assigned_codesets
 
 CATCH_UP = datetime.timedelta(hours=1)
 
@@ -46,18 +47,9 @@ def _reached(session: sqlmodel.Session, row: workflows.WorkflowRevision, due: da
     if moment < workflows.scheduled_since(session, row):
         return
     minute = times.render_seconds(due)
-    assignments = [item for item in workflows.assignments(session, workflow=row.workflow) if workflows.codeset_project(item.pattern)]
-    known: set[tuple[str, str]] = set()
-    for assignment in assignments:
-        if assignment.created > moment:
-            continue
-        project, name = workflows.codeset_project(assignment.pattern), assignment.pattern.split("/", 3)[3]
-        is_one = workflows.is_one_codeset(assignment.pattern)
-        for codeset in [name] if is_one else codesets.matching(session, project, assignment.pattern):
-            if (project, codeset) not in known:
-                known.add((project, codeset))
-                yield events.ScheduleReached(
-                    workflow=row.workflow, due=minute, assignment=assignment.id, codeset=None if is_one else codeset
-                )
-    if not assignments and not any(item.is_codeset for item in Workflow.model_validate(row.document).inputs):
+    for found in assigned_codesets.assigned(session, row.workflow, moment):
+        yield events.ScheduleReached(
+            workflow=row.workflow, due=minute, assignment=found.assignment.id, codeset=None if found.is_named else found.codeset
+        )
+    if assigned_codesets.runs_alone(session, Workflow.model_validate(row.document)):
         yield events.ScheduleReached(workflow=row.workflow, due=minute)

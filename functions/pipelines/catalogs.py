@@ -5,30 +5,27 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlmodel
 
 import fuseml
 from functions.pipelines.deps import Deps
-from fuseml.domain import errors, events, plans, urls
+from fuseml.domain import errors, events, urls
 from fuseml.domain.documents import document
 from fuseml.domain.pipelines import templates
-from fuseml.domain.registry import extension, registry, selector
+from fuseml.domain.registry import extension, registry
 from fuseml.githosts import snapshots
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import extensions, resolution
-from fuseml.usecases import own_tokens
+from fuseml.store import extensions
+from fuseml.usecases import own_tokens, repositories
 
 RESOURCE = "fuseml-catalog"
 """The resource of the service that is a catalogue."""
 
 CATEGORY = "pipeline-catalog"
-PRODUCT = "git"
-
-_BRANCH = "branch"
-_SERVICE = "catalog"
+_USE = repositories.Use(RESOURCE, CATEGORY, "catalog", "catalogue", "fuseml extension delete")
 _new_id = registry.id_source(random.SystemRandom())
 
 
@@ -75,11 +72,8 @@ def listed(deps: Deps) -> list[Catalog]:
 
 def _of(record: extension.Extension) -> Catalog | None:
     """The catalogue in a record; None for one without an address."""
-    for service in record.services:
-        if service.resource == RESOURCE and service.endpoints:
-            configuration = {**record.configuration, **service.configuration, **service.endpoints[0].configuration}
-            return Catalog(record.id, record.description, urls.shown(service.endpoints[0].url), configuration.get(_BRANCH, ""))
-    return None
+    found = repositories.of_record(record, _USE)
+    return Catalog(found.name, found.description, found.url, found.branch) if found else None
 
 
 def read(deps: Deps, name: str, project: str = "") -> Contents:
@@ -94,23 +88,17 @@ def read(deps: Deps, name: str, project: str = "") -> Contents:
     return _fetched(catalog, account)
 
 
-def _registered(deps: Deps, session: sqlmodel.Session, name: str, project: str) -> tuple[Catalog, snapshots.Account]:
-    catalog = _of(extensions.get(session, name)) if extensions.is_known(session, name) else None
-    if catalog is None:
+def _registered(deps: Deps, session: sqlmodel.Session, name: str, project: str) -> tuple[Catalog, repositories.Account]:
+    found = repositories.registered(session, deps.keyring, name, _USE, project=project, zone=deps.zone)
+    if found is None:
         raise errors.NotFoundError(f"there is no catalogue {name[:100]!r}; `fuseml catalog list` shows those that exist")
-    wanted = selector.Selector(name="catalog", extension_id=name, service_resource=RESOURCE)
-    [binding] = resolution.resolve(session, [wanted], selector.Context(project=project, zone=deps.zone), home=deps.zone).bindings
-    secrets = {key: deps.keyring.unseal(extensions.sealed_secret(session, _secret(binding, key))) for key in binding.secret_keys}
-    account = snapshots.Account(secrets.get("username", ""), secrets.get("password") or secrets.get("token", ""))
-    return Catalog(name, catalog.description, binding.url, binding.configuration.get(_BRANCH, "")), account
+    repository, account = found
+    return Catalog(name, repository.description, repository.url, repository.branch), account
 
 
-def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:
-    return plans.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
-
-
-def _fetched(catalog: Catalog, account: snapshots.Account) -> Contents:
-    snapshot = snapshots.read(catalog.url, account, templates.is_template, catalog.branch)
+def _fetched(catalog: Catalog, account: repositories.Account) -> Contents:
+    given = snapshots.Account(account.username, account.password)
+    snapshot = snapshots.read(catalog.url, given, templates.is_template, catalog.branch)
     found = templates.choose(catalog.name, snapshot.files)
     if not found:
         raise errors.InvalidError(
@@ -129,22 +117,19 @@ def add(deps: Deps, name: str, address: str, branch: str, description: str) -> C
     document.check_identifier("name", name)
     if name == templates.SHIPPED:
         raise errors.ConflictError(f"the catalogue {name!r} is the one that ships; choose another name")
-    url, username, password = urls.split(address.strip())
-    if username and not password and url.startswith(("http:", "https:")):
-        raise errors.InvalidError(
-            "an account in the address is USER:PASSWORD or USER:TOKEN, and this one has no password; add it, or leave it out"
-        )
-    catalog = Catalog(name, description, url.rstrip("/"), branch)
-    draft = _draft(catalog, username, password)
+    url, account = repositories.split(address)
+    repository = repositories.Repository(name, description, url, branch)
+    draft = repositories.draft(repository, _USE, account)
     # Before the account is sent to the repository.
     own_tokens.refuse(deps.tokens, draft)
     with deps.store.read() as session:
-        known = _same(session, catalog)
-        if known and password:
-            _expect_account(deps, extensions.get(session, name), username, password)
-    if known and not password:
+        known = repositories.same(session, repository, _USE)
+        if known and account.password:
+            repositories.expect_account(extensions.get(session, name), account, deps.keyring, _USE)
+    if known and not account.password:
         return read(deps, name)
-    contents = _fetched(known or catalog, snapshots.Account(username, password))
+    catalog = Catalog(name, known.description if known else description, url, branch)
+    contents = _fetched(catalog, account)
     if known:
         return contents
     record = registry.create(extension.map_secrets(draft, deps.keyring.seal), clock.now(), _new_id)
@@ -153,46 +138,3 @@ def add(deps: Deps, name: str, address: str, branch: str, description: str) -> C
         enqueued = cloudevents.enqueue(session, events.ExtensionRegistered(extension=record.id, revision=record.revision))
     cloudevents.relay(deps.store, deps.publisher, enqueued)
     return contents
-
-
-def _same(session: sqlmodel.Session, catalog: Catalog) -> Catalog | None:
-    """The catalogue as it is registered with this address and branch; None if it is not. Raises ConflictError for another record of the name."""
-    if not extensions.is_known(session, catalog.name):
-        return None
-    stored = _of(extensions.get(session, catalog.name))
-    if stored is None or (stored.url.rstrip("/"), stored.branch) != (catalog.url, catalog.branch):
-        if stored is None:
-            raise errors.ConflictError(f"{catalog.name!r} is an extension, and no catalogue; choose another name")
-        what = f"the catalogue at {stored.url}" + (f", branch {stored.branch}" if stored.branch else "")
-        raise errors.ConflictError(
-            f"{catalog.name!r} is {what}; choose another name, or remove it with `fuseml extension delete {catalog.name}`"
-        )
-    return stored
-
-
-def _expect_account(deps: Deps, record: extension.Extension, username: str, password: str) -> None:
-    """Raises ConflictError unless the account is one of the record's."""
-    sealed = [item.configuration for service in record.services for item in service.credentials]
-    known = [{key: deps.keyring.unseal(value) for key, value in item.items()} for item in sealed]
-    if not any((item.get("username", ""), item.get("password")) == (username, password) for item in known):
-        raise errors.ConflictError(
-            f"the catalogue {record.id!r} is registered with another account; "
-            f"`fuseml extension credentials list {record.id} {_SERVICE}` shows which, and `fuseml extension credentials update` changes it"
-        )
-
-
-def _draft(catalog: Catalog, username: str, password: str) -> extension.Extension:
-    credentials: Sequence[Mapping[str, object]] = (
-        [{"id": "account", "default": True, "configuration": {"username": username, "password": password}}] if password else []
-    )
-    service = {
-        "id": _SERVICE,
-        "resource": RESOURCE,
-        "category": CATEGORY,
-        "auth_required": bool(password),
-        "configuration": {_BRANCH: catalog.branch} if catalog.branch else {},
-        "endpoints": [{"url": catalog.url}],
-        "credentials": credentials,
-    }
-    record = {"id": catalog.name, "product": PRODUCT, "description": catalog.description, "services": [service]}
-    return document.validate(extension.Extension, record, kind="catalogue")

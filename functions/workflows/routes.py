@@ -11,7 +11,8 @@ from functions.workflows import service
 from functions.workflows.deps import Deps
 from fuseml.domain import errors, events, plans, workflows
 from fuseml.domain.documents import document
-from fuseml.domain.workflows import loading
+from fuseml.domain.registry import extension
+from fuseml.domain.workflows import loading, portability
 from fuseml.runtime import clients, http, operations
 from fuseml.store.workflows import WorkflowRevision
 
@@ -110,6 +111,14 @@ class PlanRequest(document.Model):
     inputs: dict[str, document.Text] = {}
 
 
+class OtherInstance(document.Model):
+    """The records of another instance; the values of their credentials are not needed. Its steps run in `zone`."""
+
+    extensions: list[extension.Extension]
+    project: Annotated[document.Text, pydantic.Field(description="the project for the selectors, on both instances")] = ""
+    zone: Annotated[document.Text, pydantic.Field(description="the zone of the other control plane")] = ""
+
+
 class AssignmentQuery(operations.Query):
     name: str | None = None
 
@@ -206,6 +215,11 @@ def register(api: http.Api, deps: Deps) -> None:
     def plan_workflow(name: str, body: PlanRequest) -> plans.Plan:
         """Show the present plan of a run. Nothing is stored."""
         return service.plan(deps, events.RunRequested(request="", action="start", workflow=name, **body.model_dump()))
+
+    @api.route("POST", "/workflows/<name>/portability", body=OtherInstance, returns=portability.Portability, refusals=(409,))
+    def compare_instances(name: str, body: OtherInstance) -> portability.Portability:
+        """Compare the bindings of a workflow here with those that it would get from the records of another instance."""
+        return service.compare_instances(deps, name, body.extensions, body.project, body.zone)
 
     def _dry_run(project: str, name: str | None = None) -> flask.Response:
         workflow, findings = service.dry_run(deps, http.read_document, project, name)

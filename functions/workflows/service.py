@@ -13,9 +13,10 @@ from fuseml import artifactstores
 from fuseml.domain import errors, events, plans
 from fuseml.domain.artifacts import subscription
 from fuseml.domain.documents import document
-from fuseml.domain.workflows import Workflow, lint, loading
+from fuseml.domain.registry import extension
+from fuseml.domain.workflows import Workflow, lint, loading, portability
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import codesets, paging, runs, workflows
+from fuseml.store import codesets, extensions, paging, runs, workflows
 from fuseml.usecases import planner, requests, runnables
 
 
@@ -93,6 +94,21 @@ def plan(deps: Deps, request: events.RunRequested) -> plans.Plan:
         spec = requests.run_spec(session, request)
         following = f"{request.workflow}-{workflows.workflow(session, spec.document.name).runs + 1}"
         return requests.plan_of(session, request, spec, "", following, _placement(deps), deps.git.digest)
+
+
+def compare_instances(deps: Deps, name: str, records: Sequence[extension.Extension], project: str, zone: str) -> portability.Portability:
+    """The bindings of a workflow here, compared with those by the records of another instance, whose steps run in `zone`. Nothing is stored.
+
+    Raises NotFoundError for the workflow, and ConflictError for a record that is given twice.
+    """
+    repeated = sorted({record.id for record in records if sum(other.id == record.id for other in records) > 1})
+    if repeated:
+        raise errors.ConflictError(f"the record {repeated[0]!r} is given twice")
+    with deps.store.read() as session:
+        document = runnables.expanded(session, Workflow.model_validate(workflows.revision(session, name).document), project)
+        wanted = [requirement for step in document.steps for requirement in step.extensions]
+        here = extensions.candidates(session, wanted)
+    return portability.compare(document, portability.Instance(here, deps.zone), portability.Instance(records, zone), project=project)
 
 
 def _placement(deps: Deps) -> planner.Placement:

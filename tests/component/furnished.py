@@ -125,6 +125,7 @@ class Furnished:
         post("/artifacts", {"address": DATASET})
         assert client.put("/artifacts/retention/demo/model", json={"newest": 1000}, headers=TOKEN).status_code == 200
         post("/runnables?project=demo", RUNNABLE)
+        post("/sources", {"name": "team", "codeset": "demo/code", "path": "fuseml"})
         for name in ("tags/best", "labels/eu"):
             assert client.put(f"/artifacts/model/demo/m/1/{name}", headers=TOKEN).status_code == 200
 
@@ -142,6 +143,7 @@ class Furnished:
             "projects": ["demo", "empty"],
             "runnables": ["tool"],
             "catalogs": ["fuseml"],
+            "sources": ["team"],
         }
 
     def existing(self, path: str, name: str) -> list[Any]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from functions.extensions import sealing
 from fuseml.domain.registry import extension, resolution
 from fuseml.domain.registry.selector import Context, Selector
 from fuseml.runtime import clock, secrets
 from fuseml.store import extensions, runs
 from fuseml.store.tables import run_rows
+from fuseml.usecases import sealing
 from tests.component.extensions_app import Registry
 
 STORE = {"name": "store", "service_resource": "s3"}

@@ -37,7 +37,7 @@ FUZZ = settings(
     settings.get_profile("deep") if DEEP else settings(max_examples=20, derandomize=True), suppress_health_check=list(HealthCheck)
 )
 # The operations that need a server beside FuseML, which is not there: a tracker, a git repository.
-NEED_A_SERVER = ("POST /extensions/{id}/webhook", "POST /catalogs")
+NEED_A_SERVER = ("POST /extensions/{id}/webhook", "POST /catalogs", "POST /sources")
 PROMISES = [
     checks.status_code_conformance,
     checks.content_type_conformance,
@@ -83,6 +83,9 @@ VALID: dict[str, Any] = {
     "POST /pipelines": {"template": "mlflow-serve", "name": "new", "project": "demo", "inputs": {"model": "model://*"}},
     "POST /pipelines/compose": {"name": "new", "runnables": ["builder", "trainer", "predictor"]},
     "POST /catalogs": {"name": "new", "url": furnished.ENDPOINT},
+    "POST /sources": {"name": "new", "codeset": "demo/code", "path": "fuseml"},
+    "POST /sources/{name}/sync": {"adopt": True},
+    "POST /workflows/{name}/portability": {"extensions": [{"id": "other", "product": "minio"}]},
     "POST /workflows/assignments": {"name": "hello", "pattern": "model://*"},
     "DELETE /workflows/assignments/{name}": {"codesetProject": "demo", "codesetName": "code"},
     "POST /runs": {"workflow": "hello", "project": "demo", "codeset": "code", "commit": furnished.COMMIT},
@@ -159,7 +162,7 @@ def _address(case: schemathesis.Case[Any]) -> None:
         case.path_parameters = {name: f"{value}-1" for name, value in case.path_parameters.items()}
     if path == "/extensions/discover" and isinstance(case.body, dict) and isinstance(urls := case.body.get("urls"), list):
         case.body["urls"] = [furnished.ENDPOINT if isinstance(url, str) and "://" in url else url for url in urls]
-    if path == "/catalogs" and isinstance(case.body, dict) and "//" in str(case.body.get("url")):
+    if path in ("/catalogs", "/sources") and isinstance(case.body, dict) and "//" in str(case.body.get("url")):
         case.body["url"] = furnished.ENDPOINT
 
 

@@ -108,9 +108,9 @@ def test_the_events_of_the_engine_go_to_the_run_tracker(kind: str) -> None:
     assert [name for trigger in TRIGGERS for name in consumers(trigger, event)] == ["run_tracker"]
 
 
-def test_the_tick_goes_to_the_housekeeper() -> None:
+def test_the_tick_goes_to_those_that_sweep() -> None:
     tick = events.Event(events.TICK, "/apis/v1/namespaces/fuseml/pingsources/housekeeper", "1", None, SAMPLE_TIME, {})
-    assert [name for trigger in TRIGGERS for name in consumers(trigger, tick)] == ["housekeeper"]
+    assert [name for trigger in TRIGGERS for name in consumers(trigger, tick)] == ["housekeeper", "sources"]
 
 
 # The code of the functions

@@ -217,6 +217,7 @@ def test_no_response_of_the_api_contains_a_secret(leak: Leak) -> None:
         "/runs": {"name": "leak-1", "other": "leak-1", "step": "fail"},
         "/runnables": {"id": "builder"},
         "/catalogs": {"name": "shelf"},
+        "/sources": {"name": "config"},
         "/events": {"id": "none"},
         "/artifacts/retention": {"project": "alpha", "kind": "model"},
         **{path: {"kind": "code", "project": "alpha", "name": "code", "version": commit} for path in ("/artifacts", "/lineage")},
@@ -224,6 +225,7 @@ def test_no_response_of_the_api_contains_a_secret(leak: Leak) -> None:
     assert server.call("PUT", f"/artifacts/code/alpha/code/{commit}/tags/best").status == 200
     server.call("PUT", "/artifacts/retention/alpha/model", {"newest": 5})
     server.post("/extensions", CATALOG)
+    server.post("/sources", {"name": "config", "codeset": "alpha/code", "path": "fuseml"})
     statuses: dict[str, int] = {}
     for template, operations in server.get("/openapi.json")["paths"].items():
         if "get" not in operations:

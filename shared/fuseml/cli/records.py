@@ -8,7 +8,6 @@ the server receives values and seals them.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import typer
 
 from fuseml.cli import options, session
 from fuseml.domain import errors
+from fuseml.domain.documents import multiple
 
 if TYPE_CHECKING:
     from fuseml.domain.documents import document
@@ -33,8 +33,6 @@ CREDENTIALS: Lists = ()
 STANDARD_INPUT = "-"
 _SUFFIXES = (".yaml", ".yml", ".json")
 _REFERENCE = re.compile(r"\$\{(env|file):([^{}]*)\}")
-# At the start of a line, `---` ends a YAML document even inside a text block, so a plain search finds every separator.
-_SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def load(context: typer.Context, place: str) -> list[Record]:
     unresolvable references.
     """
     environment = session.settings(context).environment
-    records = [_record(file, text, EXTENSION, environment) for file in _files(place) for text in _documents(session.read(file))]
+    records = [_record(file, text, EXTENSION, environment) for file in _files(place) for text in multiple.separate(session.read(file))]
     if not records:
         raise errors.NotFoundError(f"{place} contains no record; add one in a .yaml, .yml or .json file")
     by_id: dict[str, Record] = {}
@@ -115,15 +113,6 @@ def _files(place: str) -> Sequence[str]:
         return [place]
     files = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
     return [str(path) for path in sorted(files) if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-
-
-def _documents(text: str) -> Iterator[str]:
-    """The documents of a file that are not empty, each preceded by line breaks so that it keeps its line numbers."""
-    cuts = [0, *(match.start() for match in _SEPARATOR.finditer(text)), len(text)]
-    for start, end in itertools.pairwise(cuts):
-        lines = text[start:end].removeprefix("---")
-        if any(line.strip() and not line.lstrip().startswith(("#", "%")) for line in lines.splitlines()):
-            yield "\n" * text.count("\n", 0, start) + text[start:end]
 
 
 def _record(file: str, text: str, lists: Lists, environment: Mapping[str, str]) -> Record:

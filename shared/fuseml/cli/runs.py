@@ -25,6 +25,8 @@ def _trigger(run: Mapping[str, object]) -> object:
         return f"schedule, {output.minute(trigger['due'])}"
     if trigger.get("artifact"):
         return f"{trigger['artifact']}, of {run['caused_by']}" if run.get("caused_by") else trigger["artifact"]
+    if trigger.get("extension"):
+        return f"extension {trigger['extension']}"
     return trigger.get("kind")
 
 

@@ -73,7 +73,7 @@ def _outcome(outcome: event_shapes.Outcome) -> Text:
 
     state, run, workflow = outcome["state"], outcome.get("run"), outcome.get("workflow")
     # A run's name contains the name of its workflow.
-    label = Text(f"→ {run} " if run else f"✗ {workflow}: " if workflow and state == "nothing" else "✗ ")
+    label = Text(f"→ {run} " if run else "→ " if state == "applied" else f"✗ {workflow}: " if workflow and state == "nothing" else "✗ ")
     if run or state != "nothing":
         label.append(state, style=output.STATE_STYLES.get(state, ""))
         label.append(": " if outcome["reason"] else "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import lint, options, output, runs, session, terminal
+from fuseml.cli import lint, options, output, portability, runs, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Workflows: documents of steps and of triggers.", **options.GROUP)
 app.command(epilog=options.examples("fuseml workflow lint mlflow-e2e.yaml", "fuseml workflow lint *.yaml --strict -o json"))(lint.lint)
+app.command(
+    cls=options.Named,
+    epilog=options.examples(
+        "fuseml workflow check mlflow-e2e --against registry.yaml",
+        "fuseml workflow check mlflow-e2e --against https://fuseml.example.com",
+    ),
+)(portability.check)
 
 File = Annotated[str, typer.Argument(help="Workflow document, YAML or JSON; `-` is standard input.", metavar="FILE", show_default=False)]
 

@@ -19,6 +19,7 @@ from fuseml.client import (
     runs,
     settings,
     shapes,
+    sources,
     transport,
     workflows,
 )
@@ -36,6 +37,7 @@ class Client:
         self.runnables = runnables.Runnables(self._transport)
         self.pipelines = pipelines.Pipelines(self._transport)
         self.catalogs = pipelines.Catalogs(self._transport)
+        self.sources = sources.Sources(self._transport)
         self.runs = runs.Runs(self._transport)
         self.applications = applications.Applications(self._transport)
         self.artifacts = artifacts.Artifacts(self._transport)

@@ -57,7 +57,7 @@ class Link(TypedDict, total=False):
 
 
 class Outcome(TypedDict, total=False):
-    """An outcome of a chain; `state` is that of the run, or nothing, pending, dead, dropped, refused, ignored, duplicate."""
+    """An outcome of a chain; `state` is that of the run, or nothing, applied, pending, dead, dropped, refused, ignored, duplicate."""
 
     state: Required[str]
     reason: Required[str]

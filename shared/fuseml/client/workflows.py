@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-from fuseml.client import shapes, transport
+from fuseml.client import portability_shapes, shapes, transport
 
 
 class Workflows:
@@ -51,6 +51,17 @@ class Workflows:
         """The plan of the requested run. Nothing is stored. Raises as `Runs.start` does."""
         document = {key: value for key, value in request.items() if value}
         return self._http.change("POST", transport.address("workflows", name, "plan"), document=document)
+
+    def compare_instances(
+        self, name: str, extensions: Sequence[Mapping[str, object]], project: str = "", zone: str = ""
+    ) -> portability_shapes.Portability:
+        """The workflow's bindings here, compared with those by the records of another instance, whose steps run in `zone`.
+
+        Values of credentials are not needed. Raises NotFoundError, and InvalidError for a record.
+        """
+        document = {"extensions": list(extensions), "project": project, "zone": zone}
+        answer = self._http.change("POST", transport.address("workflows", name, "portability"), document=document)
+        return cast(portability_shapes.Portability, answer)
 
     def delete(self, name: str, *, force: bool = False) -> None:
         """Delete the workflow and its assignments; its runs stay. `force` cancels active runs, which else raise ConflictError."""

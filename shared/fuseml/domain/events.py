@@ -383,6 +383,33 @@ class ExtensionRemoved(_ExtensionChanged):
     TYPE: ClassVar[str] = "org.fuseml.extension.removed.v1"
 
 
+class _AboutSource(Payload):
+    """`commit` is the one that the source was at."""
+
+    name: str
+    commit: str
+
+    @property
+    def subject(self) -> str:
+        return self.name
+
+
+class SourceSynced(_AboutSource):
+    """The records, workflows, assignments and projects of a source equal the files of `commit`. The numbers are those of the changed items."""
+
+    TYPE: ClassVar[str] = "org.fuseml.source.synced.v1"
+    created: int
+    updated: int
+    deleted: int
+
+
+class SourceRefused(_AboutSource):
+    """The files of `commit` are wrong, or cannot be applied now: nothing was changed. `reason` is for people."""
+
+    TYPE: ClassVar[str] = "org.fuseml.source.refused.v1"
+    reason: str
+
+
 PAYLOADS: dict[str, type[Payload]] = {
     payload.TYPE: payload
     for payload in (
@@ -412,6 +439,8 @@ PAYLOADS: dict[str, type[Payload]] = {
         RunStarted,
         RunStepFinished,
         ScheduleReached,
+        SourceRefused,
+        SourceSynced,
         WorkflowAssigned,
         WorkflowUpdated,
     )

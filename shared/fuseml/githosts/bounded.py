@@ -122,7 +122,7 @@ class _Answers:
             missing -= len(block)
             self._left -= len(block)
             if self._left < 0:
-                raise OSError("it sends more than a catalogue may hold")
+                raise OSError("it sends more than is read of a repository")
         return b"".join(blocks)
 
     @contextlib.contextmanager

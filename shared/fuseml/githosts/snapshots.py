@@ -6,10 +6,12 @@ are not followed, so credentials reach no other host. Links, submodules and cont
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from fuseml.githosts import bounded, history, packs
 from fuseml.githosts.limits import MIB, Limits, size
 
 if TYPE_CHECKING:
+    from dulwich.client import Urllib3HttpGitClient
     from dulwich.objects import ObjectID
     from dulwich.refs import Ref
     from dulwich.repo import Repo
@@ -66,14 +69,35 @@ def read(
     """
     from dulwich.repo import Repo
 
-    if not url.startswith(("http://", "https://")) or "@" in url or any(character.isspace() for character in url):
-        raise errors.InvalidError("the address of a repository begins with http:// or https://, and holds neither an account nor a space")
+    _check(url)
     with tempfile.TemporaryDirectory(prefix="fuseml-snapshot-") as scratch, Repo.init_bare(scratch) as repository:
         commit = _fetch(repository, url, account, branch, limits, seconds)
         found = history.commit_of(repository, commit)
         if found is None:
             raise errors.TemporaryError(f"{urls.shown(url)} did not send the commit {commit}")
         return Snapshot(found.id.decode(), dict(_files(repository, found.tree, wanted, limits)))
+
+
+def head(url: str, account: Account, branch: str = "", *, seconds: float = _SECONDS) -> str:
+    """The newest commit of the branch, of the default one without a name; no file is read. Raises as `read` does."""
+    from dulwich import errors as git_errors
+
+    _check(url)
+    with _translated(urls.shown(url)), _client(url, account, seconds, _ADVERTISEMENT) as git:
+        answer = git.get_refs(b"")
+        if git.dumb:
+            raise git_errors.GitProtocolError("it does not speak git's smart protocol")
+        return _choose({name: commit for name, commit in answer.refs.items() if commit}, branch, urls.shown(url)).decode()
+
+
+def _check(url: str) -> None:
+    if not url.startswith(("http://", "https://")) or "@" in url or any(character.isspace() for character in url):
+        raise errors.InvalidError("the address of a repository begins with http:// or https://, and holds neither an account nor a space")
+
+
+def _client(url: str, account: Account, seconds: float, size: int) -> AbstractContextManager[Urllib3HttpGitClient]:
+    # Any user name goes with a token.
+    return bounded.client(url, account.username or "token", account.password, seconds=seconds, size=size)
 
 
 def _files(repository: Repo, tree: ObjectID, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, bytes]]:
@@ -96,46 +120,52 @@ def _files(repository: Repo, tree: ObjectID, wanted: Callable[[str], bool], limi
 
 def _fetch(repository: Repo, url: str, account: Account, branch: str, limits: Limits, seconds: float) -> str:
     """Fetch the newest commit into the repository; its id."""
-    import urllib3.exceptions
     from dulwich import errors as git_errors
-    from dulwich.client import HTTPUnauthorized
 
     shown = urls.shown(url)
     chosen: list[ObjectID] = []
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as pack:
-        try:
-            # Any user name goes with a token.
-            username = account.username or "token"
-            with bounded.client(url, username, account.password, seconds=seconds, size=limits.pack + _ADVERTISEMENT) as git:
+        with _translated(shown), _client(url, account, seconds, limits.pack + _ADVERTISEMENT) as git:
 
-                def determine_wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
-                    if git.dumb:
-                        # Its client inflates objects before anything has judged their sizes.
-                        raise git_errors.GitProtocolError("it does not speak git's smart protocol")
-                    chosen[:] = [_choose(refs, branch, shown)]
-                    return chosen
+            def determine_wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
+                if git.dumb:
+                    # Its client inflates objects before anything has judged their sizes.
+                    raise git_errors.GitProtocolError("it does not speak git's smart protocol")
+                chosen[:] = [_choose(refs, branch, shown)]
+                return chosen
 
-                git.fetch_pack(b"", determine_wants, repository.get_graph_walker(), pack.write, progress=lambda _: None, depth=1)
-        except HTTPUnauthorized:
-            raise errors.TemporaryError(
-                f"{shown} refuses the credentials; give it an account that may read it: in the address of a new catalogue, "
-                "by `fuseml extension credentials` for a registered one"
-            ) from None
-        except git_errors.NotGitRepository:
-            raise errors.TemporaryError(f"there is no git repository at {shown}, or not for everyone") from None
-        except (
-            git_errors.GitProtocolError,
-            git_errors.HangupException,
-            urllib3.exceptions.HTTPError,
-            OSError,
-            ValueError,
-            AssertionError,
-            KeyError,
-        ) as error:
-            raise errors.TemporaryError(f"{shown} cannot be read: {_reason(error)}") from error
+            git.fetch_pack(b"", determine_wants, repository.get_graph_walker(), pack.write, progress=lambda _: None, depth=1)
         pack.seek(0)
         _store(repository, pack, limits, shown)
     return chosen[0].decode()
+
+
+@contextlib.contextmanager
+def _translated(shown: str) -> Iterator[None]:
+    """Raises TemporaryError for what a client of git raises about a repository that it cannot read."""
+    import urllib3.exceptions
+    from dulwich import errors as git_errors
+    from dulwich.client import HTTPUnauthorized
+
+    try:
+        yield
+    except HTTPUnauthorized:
+        raise errors.TemporaryError(
+            f"{shown} refuses the credentials; give it an account that may read it: in the address of a new one, "
+            "by `fuseml extension credentials` for a registered one"
+        ) from None
+    except git_errors.NotGitRepository:
+        raise errors.TemporaryError(f"there is no git repository at {shown}, or not for everyone") from None
+    except (
+        git_errors.GitProtocolError,
+        git_errors.HangupException,
+        urllib3.exceptions.HTTPError,
+        OSError,
+        ValueError,
+        AssertionError,
+        KeyError,
+    ) as error:
+        raise errors.TemporaryError(f"{shown} cannot be read: {_reason(error)}") from error
 
 
 def _choose(refs: Mapping[Ref, ObjectID], branch: str, shown: str) -> ObjectID:

@@ -50,6 +50,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("codesets", ("/projects", "/codesets")),
     Function("runnables", ("/runnables",)),
     Function("pipelines", ("/pipelines", "/catalogs")),
+    Function("sources", ("/sources",), events=True),
     Function("workflows", ("/workflows",)),
     Function("runs", ("/runs", "/workflows/runs", "/pipelines/results")),
     Function("applications", ("/applications",)),

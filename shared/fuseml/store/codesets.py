@@ -36,6 +36,17 @@ def project(session: Session, name: str) -> Project:
     return row
 
 
+def find_project(session: Session, name: str) -> Project | None:
+    """The project, or None."""
+    return session.get(Project, name)
+
+
+def describe_project(session: Session, row: Project, description: str) -> None:
+    """Replace the description of a project."""
+    row.description = description
+    session.add(row)
+
+
 def project_names(session: Session) -> Sequence[str]:
     """The names of all projects."""
     return session.exec(select(Project.name).order_by(col(Project.name))).all()

@@ -26,9 +26,14 @@ def record(
     workflow: str | None = None,
     run: str | None = None,
     commit: str | None = None,
+    outcome: Literal["", "applied", "refused"] = "",
 ) -> None:
-    """Record a decision on an event, in its transaction: the reason for which `run` (a name) was started, or for which none was."""
-    session.add(Decision(source=event.source, event=event.id, workflow=workflow, run=run, reason=reason, commit=commit, made=now))
+    """Record a decision on an event, in its transaction: the reason for which `run` (a name) was started, or for which none was.
+
+    `outcome` says that a source was applied, or that it was not; such a decision is about no run.
+    """
+    row = Decision(source=event.source, event=event.id, workflow=workflow, run=run, reason=reason, outcome=outcome, commit=commit, made=now)
+    session.add(row)
 
 
 def of_event(session: Session, source: str, id: str) -> Sequence[Decision]:

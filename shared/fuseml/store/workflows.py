@@ -100,7 +100,7 @@ def _current() -> SelectOfScalar[WorkflowRevision]:
     )
 
 
-def triggered_by(session: Session, kind: Literal["schedule", "patterns"]) -> Sequence[WorkflowRevision]:
+def triggered_by(session: Session, kind: Literal["schedule", "patterns", "extensions"]) -> Sequence[WorkflowRevision]:
     """The current revisions of the workflows with a trigger of this kind, by name."""
     # A filter by text reads fewer rows; the comparison below decides.
     mentioned = sqlalchemy.cast(col(WorkflowRevision.document), sqlalchemy.Text).contains(f'"{kind}"')

@@ -219,10 +219,12 @@ def _artifact_patterns(workflow: workflows.Workflow) -> Iterator[Warning]:
 
 
 def _scheduled_inputs(workflow: workflows.Workflow) -> Iterator[Warning]:
-    if workflow.on and workflow.on.schedule:
+    if workflow.on and (workflow.on.schedule or workflow.on.extensions):
+        cause = "a schedule" if workflow.on.schedule else "a record of the registry"
         for index, item in enumerate(workflow.inputs):
-            if not item.is_codeset and not item.is_optional:
-                message = f"the input {item.name!r} has no default, and a schedule provides no value: the runs that it triggers will fail"
+            is_given = not workflow.on.schedule and "extension" in (item.type, item.name)
+            if not item.is_codeset and not item.is_optional and not is_given:
+                message = f"the input {item.name!r} has no default, and {cause} provides no value: the runs that it triggers will fail"
                 yield ("inputs", index, "name"), message
 
 

@@ -271,12 +271,27 @@ Pattern = Annotated[
 ]
 
 
+class ExtensionTrigger(document.Model):
+    """Records of the registry, by criteria that the record and one of its services meet."""
+
+    extension: Annotated[document.Text, pydantic.Field(description="The id of the record.")] = ""
+    product: document.Text = ""
+    version: Annotated[document.Text, pydantic.Field(description="A constraint: >=2, ^1.4.")] = ""
+    zone: document.Text = ""
+    service: Annotated[document.Text, pydantic.Field(description="The id of the service.")] = ""
+    resource: Annotated[document.Text, pydantic.Field(description="The protocol of the service: s3, mlflow-tracking.")] = ""
+    category: document.Text = ""
+
+
 class On(document.Model):
     """The triggers of runs. The default is every push to a branch of an assigned codeset."""
 
     push: Push | None = None
     patterns: Annotated[
         Items[Pattern], pydantic.Field(description="Artifacts: model://*, dataset://project/*, model://*?metrics.rmse<0.8.")
+    ] = []
+    extensions: Annotated[
+        Items[ExtensionTrigger], pydantic.Field(description="Records of the registry whose registration or change starts a run.")
     ] = []
     schedule: Annotated[document.Text, pydantic.Field(description="A cron expression of five fields, in UTC: 0 3 * * *.")] = ""
 

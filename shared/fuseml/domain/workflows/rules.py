@@ -16,7 +16,7 @@ from fuseml.domain.artifacts import conditions, subscription
 from fuseml.domain.documents import document, expression
 from fuseml.domain.labels import AUXILIARY_PREFIX
 from fuseml.domain.registry import constraint
-from fuseml.domain.workflows import artifact_rules, matrix_rules, parameters, references, resources, schedule, triggers
+from fuseml.domain.workflows import artifact_rules, matrix_rules, parameters, references, registry_triggers, resources, schedule, triggers
 from fuseml.domain.workflows.models import PARAMETERS, CodesetMount, Deploy, On, Step, Workflow
 
 Locate = Callable[[document.Path], document.Position | None]
@@ -170,6 +170,12 @@ def _check_triggers(on: On, report: _Report) -> None:
                 report.check((*path, "metrics"), conditions.comparisons, item.metrics)
             if item.metrics and item.pattern.startswith("code:"):
                 report.add((*path, "pattern"), "code has no metrics; write the pattern alone, and select pushes by `on.push`")
+    for index, trigger in enumerate(on.extensions):
+        path = ("on", "extensions", index)
+        if not registry_triggers.criteria(trigger):
+            report.add(path, "needs a criterion, such as resource: s3")
+        if trigger.version:
+            report.check((*path, "version"), constraint.accept, trigger.version)
     if on.schedule:
         report.check(("on", "schedule"), schedule.parse, on.schedule)
 

@@ -43,13 +43,18 @@ def watches_files(workflow: Workflow) -> bool:
 def matches_push(on: On | None, ref: str, paths: Sequence[str] | None, folders: Sequence[str] = ()) -> tuple[bool, str]:
     """Whether a push starts a run, and the reason as a clause. `ref` is full (`refs/heads/main`), `paths` are the changed files.
 
-    Without triggers in `on`, every push to a branch matches, as in the original; with other triggers only (a schedule, patterns of other
-    artifacts than code), none does. `paths` are the files that differ between the commits before and after the push. Unknown paths (None: a
+    Without triggers in `on`, every push to a branch matches, as in the original; with other triggers only (a schedule, records of the registry,
+    patterns of other artifacts than code), none does. `paths` are the files that differ between the commits before and after the push. Unknown paths (None: a
     new ref, or too many files) pass every path filter: a superfluous run is better than a missing one. The deletion of a ref is no push: it
     has no commit to run on. Without globs of paths, only changes in the `folders` match, if there are any (`watched_folders`).
     """
-    if on and not on.push and (on.schedule or on.patterns) and not any(item.kind == "code" for item in on.subscriptions):
-        return False, "the workflow is triggered by " + " and ".join(["a schedule"] * bool(on.schedule) + ["artifacts"] * bool(on.patterns))
+    others = [
+        *["a schedule"] * bool(on and on.schedule),
+        *["artifacts"] * bool(on and on.patterns),
+        *["extensions"] * bool(on and on.extensions),
+    ]
+    if on and not on.push and others and not any(item.kind == "code" for item in on.subscriptions):
+        return False, f"the workflow is triggered by {' and '.join(others)}"
     push = on.push if on else None
     if push and push.refs:
         if not any(matches_path(glob if glob.startswith("refs/") else _BRANCHES + glob, ref) for glob in push.refs):

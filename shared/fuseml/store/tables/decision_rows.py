@@ -9,7 +9,9 @@ from fuseml.store.tables import columns
 
 
 class Decision(columns.Row, table=True):
-    """A decision of `dispatcher` on an event, for one workflow or (None) for all: the run, or the reason for none."""
+    """A decision on an event, for one workflow or (None) for all: the run, or the reason for none. `outcome` is that of a source, applied or
+    refused; empty for any other decision.
+    """
 
     __tablename__ = "decision"
     __table_args__ = (sqlalchemy.Index("decision_event", "source", "event"),)
@@ -20,6 +22,7 @@ class Decision(columns.Row, table=True):
     workflow: str | None = None
     run: str | None = Field(default=None, index=True)
     reason: str
+    outcome: str = Field(default="", sa_column_kwargs={"server_default": sqlalchemy.text("''")})
     commit: str | None = Field(default=None, index=True)
     made: str = Field(index=True)
 

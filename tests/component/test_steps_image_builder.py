@@ -43,7 +43,7 @@ class Registry:
             "FUSEML_DOCKERFILE": "Dockerfile",
             "FUSEML_IMAGE": f"{self.host}/demo/{name}",
             "FUSEML_TAG": "build-1",
-            "FUSEML_REGISTRY": self.url,
+            "FUSEML_REGISTRY_URL": self.url,
             "FUSEML_ARTIFACT": f"image://demo/{name}",
         }
         return steps.run("image_builder", code, **{**given, **variables})

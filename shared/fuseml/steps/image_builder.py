@@ -1,7 +1,7 @@
 """Step that builds the image of a runnable (`ghcr.io/fuseml/image-builder`): of the codeset in the current folder, by its Dockerfile.
 
 The plan of a run inserts it. Its inputs: FUSEML_DOCKERFILE, the path of the file; FUSEML_IMAGE and FUSEML_TAG, the name of the image without
-and its tag; FUSEML_REGISTRY, the URL of the registry, with REGISTRY_USERNAME and REGISTRY_PASSWORD as its account; FUSEML_ARTIFACT, the
+and its tag; FUSEML_REGISTRY_URL, the URL of the registry, with REGISTRY_USERNAME and REGISTRY_PASSWORD as its account; FUSEML_ARTIFACT, the
 address of the image without its version. FUSEML_PLAIN_REGISTRIES are registries that speak plain HTTP. Outputs: `image`, the image by its
 digest, and `artifact`, its address. An image with the tag is not built again.
 
@@ -162,7 +162,7 @@ def _account(image: references.Reference, target: references.Reference) -> refer
 
 def _plain() -> list[str]:
     """The registries that speak plain HTTP: those of the installation, and that of the project if its URL does."""
-    own = urllib.parse.urlsplit(sdk.input("registry", ""))
+    own = urllib.parse.urlsplit(sdk.input("registry-url", ""))
     listed = [name.strip() for name in sdk.input("plain-registries", "").split(",") if name.strip()]
     return [*listed, *([own.netloc.rpartition("@")[2]] if own.scheme == "http" else [])]
 

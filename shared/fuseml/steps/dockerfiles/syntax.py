@@ -38,7 +38,7 @@ _WITH_FLAGS = frozenset({"ADD", "COPY", "FROM", "RUN", "HEALTHCHECK"})
 _WITH_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
 _MOST = 1000
 """Instructions of one file."""
-_DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(.*?)\s*")
+_DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(\S*)")
 _FLAG = re.compile(r"--([a-z][a-z-]*)(?:=(\S*))?(?:\s+|$)")
 _HEREDOC = re.compile(r"(?<!<)<<(-?)(['\"]?)([A-Za-z_][A-Za-z0-9_.]*)\2(?=\s|$)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#]")

@@ -40,7 +40,7 @@ class Pod:
 
     def __init__(self, folder: Path, url: str, dockerfile: str, *, builds: bool = True) -> None:
         plan = plan_of(url, dockerfile)
-        settings = Settings(image_builds=builds, verify_registry=False)
+        settings = Settings(image_builds=builds)
         manifests = render.render(plan, tekton_plans.secrets_of(plan), settings)
         self.task = next(task for task in manifests.pipeline_run["spec"]["pipelineSpec"]["tasks"] if task["name"] == "build-halve")
         self.secret = manifests.secret["stringData"] if manifests.secret else {}
@@ -97,13 +97,16 @@ def test_an_image_without_run_is_built_by_the_first_container(registry: str, tmp
 def test_an_image_with_run_is_built_by_buildah_without_the_account_of_the_registry(registry: str, tmp_path: Path) -> None:
     if shutil.which("buildah") is None or shutil.which("busybox") is None:
         pytest.skip("needs buildah and busybox")
+    below = Pod(tmp_path / "base", registry, "Dockerfile.base")
+    shutil.copy(shutil.which("busybox") or "", tmp_path / "base/project/sh")
+    write(below, **{"Dockerfile.base": "FROM scratch\nCOPY sh /bin/sh\n"})
+    code, log = below.run()
+    assert code == 0, log
     pod = Pod(tmp_path, registry, "Dockerfile.run")
-    shutil.copy(shutil.which("busybox") or "", tmp_path / "project/sh")
     (tmp_path / "project/.git").mkdir()
     (tmp_path / "project/.git/HEAD").write_text("x")
-    write(
-        pod, **{"Dockerfile.run": 'FROM scratch\nCOPY sh /bin/sh\nCOPY . /code/\nRUN echo made > /made; echo "files: $(echo /code/.*)"\n'}
-    )
+    run = 'COPY . /code/\nRUN echo made > /made; echo "files: $(echo /code/.*)"\n'
+    write(pod, **{"Dockerfile.run": f"FROM {below.outputs()[0]}\n{run}"})
     code, log = pod.run()
     assert code == 0, log
     assert "files: /code/.\n" in log.replace(" /code/..", "")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import urllib3
 
 from tests import commands, oci_registries
 from tests.component import oci_registry, steps
+from tests.waiting import PATIENCE, wait_until
 
 BASE = """
 FROM scratch
@@ -35,18 +37,32 @@ class Registry:
 
     def build(self, name: str, dockerfile: str, files: Mapping[str, str] | None = None, **variables: str) -> steps.CompletedStep:
         """Build the image `demo/NAME`, of these files if they are given, else of those that are there."""
+        return steps.run("image_builder", self.folder / name, **{**self._variables(name, dockerfile, files), **variables})
+
+    def start(self, name: str, dockerfile: str, files: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """The process of such a build."""
+        given, code = self._variables(name, dockerfile, files), self.folder / name
+        return subprocess.Popen(
+            steps.command("image_builder"),
+            cwd=code,
+            env=steps.environment(code, given),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def _variables(self, name: str, dockerfile: str, files: Mapping[str, str] | None) -> dict[str, str]:
+        """Write the files. Returns the variables of the step."""
         code = self.folder / name
         for path, text in ({**files, "Dockerfile": dockerfile} if files is not None else {"Dockerfile": dockerfile}).items():
             (code / path).parent.mkdir(parents=True, exist_ok=True)
             (code / path).write_text(text)
-        given = {
+        return {
             "FUSEML_DOCKERFILE": "Dockerfile",
             "FUSEML_IMAGE": f"{self.host}/demo/{name}",
             "FUSEML_TAG": "build-1",
             "FUSEML_REGISTRY_URL": self.url,
             "FUSEML_ARTIFACT": f"image://demo/{name}",
         }
-        return steps.run("image_builder", code, **{**given, **variables})
 
     def json(self, repository: str, path: str) -> Any:
         accept = "application/vnd.oci.image.manifest.v1+json"
@@ -282,3 +298,21 @@ def test_a_failed_program_leaves_no_image(registry: Registry, buildah: Mapping[s
     assert ended.code == 1
     assert "buildah build exited with code" in ended.err.splitlines()[-1]
     assert registry.tags("demo/failed") == []
+
+
+@pytest.mark.parametrize("requests", [2, 5, 8])
+def test_a_killed_build_leaves_no_image_or_the_whole_one(tmp_path: Path, requests: int) -> None:
+    with oci_registry.running() as received:
+        built = Registry(f"http://{received.host}", tmp_path)
+        process = built.start("killed", "FROM scratch\nCOPY a /\n", {"a": "1" * 100_000})
+        wait_until(lambda: len(received.requests) >= requests or process.poll() is not None, "the build to reach the registry")
+        process.kill()
+        process.wait(PATIENCE)
+        for (_, reference), (_, data) in list(received.manifests.items()):
+            assert reference in ("build-1", oci_registry.digest_of(data))
+            manifest = json.loads(data)
+            held = {digest for _, digest in received.blobs}
+            assert {manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])} <= held
+        ended = built.build("killed", "FROM scratch\nCOPY a /\n")
+        assert ended.code == 0, ended.err
+        assert ("demo/killed", "build-1") in received.manifests

@@ -124,6 +124,7 @@ def test_the_first_run_builds_the_image_and_the_second_one_has_it(machine: Machi
     server = machine.server
     registered = machine.register("halve")
     assert registered["build"] == {"codeset": "tools", "dockerfile": "Dockerfile", "commit": machine.commit}
+    assert f"tools {machine.commit[:8]} Dockerfile" in server.fuseml("runnable", "get", "halve", "-p", "demo").stdout
     assert "build-halve" in server.fuseml("run", "plan", "run-halve", "-p", "demo").stdout
     first = machine.run("halve", 1, 10)
     assert (first["state"], first["cause"], first["outputs"]) == ("succeeded", None, {"rows": "5"})

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseml.domain import errors, plans
-from fuseml.domain.plans import image_building, planning, replan, step_cache, transfers
+from fuseml.domain.plans import image_building, locks, planning, replan, step_cache, transfers
 from tests.contract import engines
 from tests.unit import tekton_plans
 
@@ -58,6 +58,12 @@ def test_a_recorded_image_needs_no_step() -> None:
     plan = inserted(runs("first"), halve=build(existing=image))
     assert [(step.name, step.image, step.needs) for step in plan.steps] == [("first", plans.text(image), ())]
     assert plan.bindings == ()
+    # A locked repetition needs it again.
+    of_demo = plan.model_copy(update={"project": "demo"})
+    assert f"image://demo/halve/sha256:{'0' * 64}" in locks.named(of_demo)
+    for other in ("registry.example.com/team/demo/halve:1", f"registry.example.com/other/halve@sha256:{'0' * 64}", "halve"):
+        step = of_demo.steps[0].model_copy(update={"image": plans.text(other)})
+        assert image_building.image_of(step, "demo") is None
 
 
 def test_the_name_of_the_step_is_free_and_that_of_the_image_in_lower_case() -> None:

@@ -76,13 +76,13 @@ def _built(target: registry.Repository, tag: str, asked: str) -> str:
     if not asked and not program:
         raise sdk.StepError(f"{name} {_NO_PROGRAM} ({reason})")
     sdk.say(f"{name} is built by a program: {reason}")
+    plain = _has_plain_bases(dockerfile)
     if asked:
-        building.ask(Path(asked), root, name)
+        building.ask(Path(asked), root, name, plain=plain)
         return ""
     with tempfile.TemporaryDirectory(prefix="fuseml-") as scratch:
-        building.ask(Path(scratch), root, name)
-        home = sdk.input("build-home", str(Path.home()))
-        building.run(program, Path(scratch), root, home, plain=_has_plain_bases(dockerfile))
+        building.ask(Path(scratch), root, name, plain=plain)
+        building.run(program, Path(scratch), root, sdk.input("build-home", str(Path.home())))
         return building.push(Path(scratch), target, tag)
 
 

@@ -91,6 +91,15 @@ def builds(step: plans.StepPlan) -> bool:
     return any(collect.kind == KIND and not collect.path for collect in step.collects)
 
 
+def image_of(step: plans.StepPlan, project: str) -> artifact.Address | None:
+    """The recorded image that a step of a run of the project runs; None for an image that no build of its runnable has made."""
+    if not step.runnable or len(step.image) != 1 or not isinstance(step.image[0], plans.TextPart):
+        return None
+    name = artifact.Address.parse(step.runnable).name.lower()
+    before, _, digest = step.image[0].text.partition("@")
+    return artifact.Address(KIND, project, name, digest) if digest and before.endswith(f"/{project}/{name}") else None
+
+
 def _free(name: str, taken: set[str]) -> str:
     """The name, or the first one with a number that no step has."""
     number, free = 1, name

@@ -18,31 +18,32 @@ from typing import IO
 from fuseml.steps import assembly, layers, registry, sdk
 from fuseml.steps.dockerfiles import ignoring
 
-REQUEST, IGNORED, LAYOUT = "dockerfile", "ignored", "layout"
-"""The files in the folder of a build: the path of the Dockerfile, the patterns of files to leave out, and the image."""
+REQUEST, IGNORED, PLAIN, LAYOUT = "dockerfile", "ignored", "plain", "layout"
+"""The files in the folder of a build: the path of the Dockerfile, the patterns of files to leave out, the third if the registries of all bases
+speak plain HTTP, and the image."""
 
 _LARGEST = 4 * 1024 * 1024
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PRIVATE = ("FUSEML_", "REGISTRY_")
 
 
-def ask(folder: Path, codeset: Path, dockerfile: str) -> None:
-    """Leave the request for a build in the folder."""
+def ask(folder: Path, codeset: Path, dockerfile: str, *, plain: bool) -> None:
+    """Leave the request for a build in the folder. `plain`: the registries of all bases speak plain HTTP."""
     names = (f"{dockerfile}.dockerignore", ".dockerignore")
     name = next((name for name in names if (codeset / name).is_file()), None)
     own = "".join(f"{pattern}\n" for pattern in ignoring.OWN)
     (folder / IGNORED).write_text((f"{sdk.read_file(codeset, name)}\n" if name else "") + own, encoding="utf-8")
+    if plain:
+        (folder / PLAIN).touch()
     (folder / REQUEST).write_text(f"./{dockerfile}", encoding="utf-8")
 
 
-def run(program: str, folder: Path, codeset: Path, home: str, *, plain: bool) -> None:
-    """Build what was asked for in the folder. The program has the `home` of the user of this machine. `plain`: the registries of the bases speak
-    plain HTTP. Raises StepError.
-    """
+def run(program: str, folder: Path, codeset: Path, home: str) -> None:
+    """Build what was asked for in the folder. The program has the `home` of the user of this machine. Raises StepError."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE)} | {"HOME": home}
     request = (folder / REQUEST).read_text(encoding="utf-8")
     name = f"localhost/fuseml-build:{os.getpid()}"
-    verify = ["--tls-verify=false"] if plain else []
+    verify = ["--tls-verify=false"] if (folder / PLAIN).exists() else []
     _call([program, "build", *verify, "--file", request, "--ignorefile", str(folder / IGNORED), "--tag", name, "."], codeset, environment)
     try:
         _call([program, "push", name, f"oci:{folder / LAYOUT}:image"], codeset, environment)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
 import re
 import stat
@@ -43,6 +45,15 @@ class Context:
                     raise sdk.StepError(f"the codeset has more than {_MOST} files to copy; leave some out by .dockerignore")
             self._files = sorted(path for path in found if not ignoring.is_ignored(path, self.ignored))
         return self._files
+
+    def _has(self, path: str) -> bool:
+        position = bisect.bisect_left(self.files, path)
+        return position < len(self.files) and self.files[position] == path
+
+    def _below(self, prefix: str) -> Iterator[str]:
+        """The paths with the prefix, which stand together."""
+        rest = itertools.islice(self.files, bisect.bisect_left(self.files, prefix), None)
+        return itertools.takewhile(lambda path: path.startswith(prefix), rest)
 
     def _walk(self, folder: str) -> Iterator[str]:
         with os.scandir(self._root / folder) as entries:
@@ -95,7 +106,7 @@ class Context:
             raise sdk.StepError(f"{item.instruction}: '{source[:100]}' leads outside the codeset; use a file of the codeset")
         inside = os.path.relpath(real, self._root) if real != str(self._root) else ""
         if not Path(real).is_dir():
-            if inside not in self.files:
+            if not self._has(inside):
                 raise sdk.StepError(f"{item.instruction}: the codeset has no file '{source[:100]}'{self._hint()}")
             if item.unpacks and tarfile.is_tarfile(real):
                 raise UnsupportedError(f"{item.instruction} unpacks {source[:100]} (COPY does not)")
@@ -103,7 +114,7 @@ class Context:
             yield f"{item.target.rstrip('/')}/{source.rpartition('/')[2]}" if into else item.target, self._file(item, inside)
             return
         prefix = f"{inside}/" if inside else ""
-        below = [path for path in self.files if path.startswith(prefix)]
+        below = list(self._below(prefix))
         if not below:
             raise sdk.StepError(f"{item.instruction}: the codeset has no files in '{source[:100] or '.'}'{self._hint()}")
         for path in below:

@@ -189,6 +189,8 @@ def test_a_project_without_a_registry_is_refused_with_the_way_out(plain: Builds)
     assert message == (
         "step 'halve': runnable://p/halve/1.0.0 is built: the project 'p' finds no registry of images; register one (resource 'oci-registry')"
     )
+    lint = plain.workflows.post("/workflows?dry_run=true&project=p", data=WORKFLOW).json["findings"]  # type: ignore[index]
+    assert [(item["level"], item["path"], item["line"], item["message"]) for item in lint] == [("warning", "steps[0].runnable", 5, message)]
     answer = plain.runs.post("/runs", json={"workflow": "halving", "project": "p"})
     assert "finds no registry of images" in refused(answer, 422)
 

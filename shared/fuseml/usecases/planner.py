@@ -86,7 +86,7 @@ def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, 
         url = codesets.codeset(session, spec.project, spec.codeset).url
         version = planning.CodesetVersion(project=spec.project, codeset=spec.codeset, url=url, ref=spec.ref, commit=spec.commit)
         versions = dict.fromkeys(run_inputs.codesets(document), version)
-    registries = stores.ProjectStores(session, _context(spec, placement), placement.zone, placement.facts, placement.opened)
+    registries = _stores(session, _context(spec, placement), placement)
     builds = image_builds.of_workflow(session, document, runnables.described(session, document), registries)
     plan = planning.build(
         document,
@@ -105,6 +105,10 @@ def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, 
 
 def _context(spec: RunSpec, placement: Placement) -> selector.Context:
     return selector.Context(project=spec.project, user=spec.user, zone=placement.zone)
+
+
+def _stores(session: sqlmodel.Session, context: selector.Context, placement: Placement) -> stores.ProjectStores:
+    return stores.ProjectStores(session, context, placement.zone, placement.facts, placement.opened)
 
 
 def _with_runnables(session: sqlmodel.Session, spec: RunSpec) -> workflows.Workflow:
@@ -141,7 +145,22 @@ def findings(
         resolved = resolution.attempt(session, selectors, context, home=placement.zone)
         bindings[step] = {binding.name: placement.opened(binding) for binding in resolved.bindings}
         unresolved += [lint.Unresolved(step, name, reason) for name, reason in _reasons(resolved)]
+    found += _not_built(session, workflow, _stores(session, context, placement), locate)
     return [*found, *lint.lint(workflow, bindings, unresolved, locate=locate)]
+
+
+def _not_built(
+    session: sqlmodel.Session, workflow: workflows.Workflow, registries: stores.ProjectStores, locate: lint.Locate
+) -> Iterator[lint.Finding]:
+    """The steps whose runnables cannot be built now."""
+    for step, runnable in runnables.described(session, workflow).items():
+        try:
+            image_builds.of_workflow(session, workflow, {step: runnable}, registries)
+        except (errors.UnresolvedError, errors.NotFoundError) as error:
+            index = next(number for number, item in enumerate(workflow.steps) if item.name == step)
+            yield lint.Finding(
+                "warning", f"steps[{index}].runnable", error.message, *(locate(("steps", index, "runnable")) or (None, None))
+            )
 
 
 def _faults(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseml.steps import layers, sdk
-from fuseml.steps.dockerfiles import ignoring, recipe, syntax
+from fuseml.steps.dockerfiles import ignoring, recipe, stages, syntax
 from fuseml.steps.dockerfiles.context import Context
 
 
@@ -165,13 +165,13 @@ def test_a_program_in_shell_form_runs_in_the_shell() -> None:
 def test_arguments_before_the_base_are_for_the_base() -> None:
     text = "ARG TAG=3\nARG NAME=py:$TAG\nFROM --platform=$TARGETPLATFORM $NAME AS one\nENV A=$TAG\nARG TAG\nARG X\nENV B=$TAG C=$X\n"
     dockerfile = syntax.parse(text)
-    assert recipe.base(dockerfile) == "py:3"
+    assert stages.base(dockerfile) == "py:3"
     assert recipe.image(dockerfile, {}).config["Env"] == ["A=", "B=3", "C="]
     with pytest.raises(syntax.UnsupportedError, match="platform"):
-        recipe.base(syntax.parse("FROM --platform=plan9/mips py\n"))
+        stages.base(syntax.parse("FROM --platform=plan9/mips py\n"))
     for faulty in ("FROM $NONE\n", "FROM a b\n"):
         with pytest.raises(sdk.StepError, match="is no base"):
-            recipe.base(syntax.parse(faulty))
+            stages.base(syntax.parse(faulty))
 
 
 @pytest.mark.parametrize(

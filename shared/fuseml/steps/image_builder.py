@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuseml.steps import assembly, layers, references, registry, sdk
-from fuseml.steps.dockerfiles import base_files, building, recipe, syntax
+from fuseml.steps.dockerfiles import base_files, building, recipe, stages, syntax
 from fuseml.steps.dockerfiles.context import Context
 
 _LABELS = "org.opencontainers.image"
@@ -88,7 +88,7 @@ def _built(target: registry.Repository, tag: str, asked: str) -> str:
 
 def _assembled(dockerfile: syntax.Dockerfile, context: Context, wanted: references.Reference, tag: str) -> str:
     """The digest of the image of the base and a layer. Raises UnsupportedError for one that needs a program."""
-    started, named = time.monotonic(), recipe.base(dockerfile)
+    started, named = time.monotonic(), stages.base(dockerfile)
     with _base(named, wanted) as source, contextlib.closing(_target(source)) as target:
         digest, manifest, configuration = _begun(source)
         image = recipe.image(dockerfile, configuration)
@@ -113,7 +113,7 @@ def _assembled(dockerfile: syntax.Dockerfile, context: Context, wanted: referenc
 def _has_plain_bases(dockerfile: syntax.Dockerfile) -> bool:
     """Whether all registries of the bases speak plain HTTP: a program knows only one rule for all."""
     try:
-        addresses = {references.parse(base, "a base of the Dockerfile").url(_plain()) for base in recipe.bases(dockerfile)}
+        addresses = {references.parse(base, "a base of the Dockerfile").url(_plain()) for base in stages.bases(dockerfile)}
     except syntax.UnsupportedError:
         return False
     return bool(addresses) and all(address.startswith("http://") for address in addresses)
@@ -143,7 +143,7 @@ def _reading(image: references.Reference) -> str:
 @contextlib.contextmanager
 def _base(named: str, target: references.Reference) -> Iterator[registry.Repository | None]:
     """The repository of the base; None for the empty one."""
-    if named == recipe.SCRATCH:
+    if named == stages.SCRATCH:
         yield None
         return
     image = references.parse(named, "the base of the Dockerfile")

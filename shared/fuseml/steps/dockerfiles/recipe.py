@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import copy
-import platform
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fuseml.steps import layers, sdk
+from fuseml.steps.dockerfiles import stages
 from fuseml.steps.dockerfiles.syntax import Dockerfile, Instruction, UnsupportedError, expand, words
-
-SCRATCH = "scratch"
-"""The name of the empty base."""
 
 _SHELL = ["/bin/sh", "-c"]
 _OWNER = re.compile(r"(\d{1,9})(?::(\d{1,9}))?")
 _MODE = re.compile(r"0?[0-7]{3,4}")
 _PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|git@", re.IGNORECASE)
 _COPY_FLAGS = frozenset({"chown", "chmod", "link"})
 
@@ -66,73 +62,9 @@ def unsupported(dockerfile: Dockerfile) -> str:
     return ""
 
 
-def base(dockerfile: Dockerfile) -> str:
-    """The name of the base. Raises StepError for one that is empty, UnsupportedError for another platform than this one."""
-    given = _before(dockerfile)
-    item = next(item for item in dockerfile.instructions if item.keyword == "FROM")
-    wanted = expand(item.flags.get("platform", ""), given, dockerfile.escape)
-    if wanted not in ("", given["TARGETPLATFORM"]):
-        raise UnsupportedError(f"{item} has the platform {wanted}, and this one is {given['TARGETPLATFORM']}")
-    return _named(item, given, dockerfile.escape)[0]
-
-
-def bases(dockerfile: Dockerfile) -> list[str]:
-    """The names of the bases of all stages that are images of a registry. Raises as `base` does."""
-    given = _before(dockerfile)
-    found: list[str] = []
-    stages = {SCRATCH}
-    for item in dockerfile.instructions:
-        if item.keyword == "FROM":
-            name, stage = _named(item, given, dockerfile.escape)
-            found += [name] if name.lower() not in stages else []
-            stages.add(stage.lower())
-    return found
-
-
-def _before(dockerfile: Dockerfile) -> dict[str, str]:
-    """The arguments that FROM may use: those before the first one."""
-    given = dict(_platform())
-    for item in dockerfile.instructions:
-        if item.keyword == "FROM":
-            break
-        given |= _arguments(item, given, dockerfile.escape)
-    return given
-
-
-def _named(item: Instruction, given: Mapping[str, str], escape: str) -> tuple[str, str]:
-    """The base of a stage, and the name of the stage, which may be empty."""
-    found = words(item.text, escape)
-    name = expand(found[0], given, escape)
-    if not name or not (len(found) == 1 or (len(found) == 3 and found[1].lower() == "as")):
-        raise sdk.StepError(f"{item}: '{item.text[:100]}' is no base; write FROM IMAGE")
-    return name, found[2] if len(found) == 3 else ""
-
-
 def image(dockerfile: Dockerfile, configuration: layers.Document) -> Image:
     """The image on a base with this configuration. Raises StepError for a faulty instruction, UnsupportedError."""
     return _Reading(dockerfile, configuration).read()
-
-
-def _platform() -> Iterator[tuple[str, str]]:
-    """The arguments that every build has."""
-    architecture = layers.architecture(platform.machine())
-    for name in ("TARGET", "BUILD"):
-        yield f"{name}PLATFORM", f"linux/{architecture}"
-        yield f"{name}OS", "linux"
-        yield f"{name}ARCH", architecture
-        yield f"{name}VARIANT", ""
-
-
-def _arguments(item: Instruction, known: Mapping[str, str], escape: str) -> dict[str, str]:
-    """The arguments of ARG with their defaults; those of an argument without one stay."""
-    found: dict[str, str] = {}
-    for word in words(item.text, escape):
-        name, equals, value = word.partition("=")
-        if not _NAME.fullmatch(name):
-            raise sdk.StepError(f"{item}: '{name[:40]}' is no name of an argument")
-        if equals:
-            found[name] = expand(value, {**known, **found}, escape)
-    return found
 
 
 class _Reading:
@@ -142,7 +74,7 @@ class _Reading:
         self._escape = dockerfile.escape
         start = next(index for index, item in enumerate(dockerfile.instructions) if item.keyword == "FROM")
         self._instructions = dockerfile.instructions[start + 1 :]
-        self._defaults = _before(dockerfile)
+        self._defaults = stages.before(dockerfile)
         self._arguments: dict[str, str] = {}
         self._image = Image(copy.deepcopy(configuration.get("config") or {}))
         self._has_command = False
@@ -190,7 +122,7 @@ class _Reading:
         for word in words(item.text, self._escape):
             name = word.partition("=")[0]
             # Arguments before FROM have their values within the stage only where it names them again.
-            inner = _arguments(Instruction(item.line, item.keyword, word, {}), self._variables, self._escape)
+            inner = stages.arguments(Instruction(item.line, item.keyword, word, {}), self._variables, self._escape)
             self._arguments |= inner or ({name: self._defaults[name]} if name in self._defaults else {})
 
     def _named(self, item: Instruction) -> dict[str, str]:

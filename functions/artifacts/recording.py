@@ -17,7 +17,7 @@ from fuseml.domain.runnables import variants
 from fuseml.domain.workflows import Workflow, deployment
 from fuseml.runtime import clock
 from fuseml.store import artifact_names, artifacts, codesets, decisions, lineage, runs, workflows
-from fuseml.usecases import artifact_records, model_digests, runnables, stores
+from fuseml.usecases import artifact_records, image_builds, model_digests, runnables, stores
 
 
 def on_codeset_pushed(session: sqlmodel.Session, event: events.Event) -> Sequence[events.Payload]:
@@ -150,6 +150,7 @@ def _record_collected(
     details = {
         "uri": made.uri,
         stores.STORE_FACT: made.part.store.name,
+        image_builds.SOURCE: made.part.source,
         "metrics": _metrics(step.outputs.get("metrics", "")) if made.address.kind == "model" else None,
     }
     payloads = artifact_records.record(
@@ -169,7 +170,9 @@ def _record_collected(
 
 
 def _link(session: sqlmodel.Session, run: runs.Run, step: str, read: Sequence[artifact.Address], address: artifact.Address) -> None:
-    sources = [artifact.code(run.project, run.codeset, run.commit)] if run.codeset and run.commit else []
+    planned = collected.plan_of(run, step)
+    pinned = [artifact.code(item.project, item.codeset, item.commit) for item in planned.checkouts if item.pinned] if planned else []
+    sources = pinned or ([artifact.code(run.project, run.codeset, run.commit)] if run.codeset and run.commit else [])
     for source in dict.fromkeys([*sources, *read]):
         if source != address:
             lineage.link(session, str(source), str(address), run.name, step)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from fuseml.domain import images
-from fuseml.domain.plans import combinations
+from fuseml.domain.plans import combinations, image_building
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Images:
         return self.given.get(name) or images.mirrored(name, self.mirror)
 
 
-_OTHER_STEPS = ("ghcr.io/fuseml/evaluator:v1", "ghcr.io/fuseml/workload:v1", combinations.RANKER)
+_OTHER_STEPS = ("ghcr.io/fuseml/evaluator:v1", "ghcr.io/fuseml/workload:v1", combinations.RANKER, image_building.BUILDER)
 """Built-in steps that workflows may name or plans add, and that no shipped workflow names."""
 
 

@@ -1,7 +1,7 @@
 # The built-in steps and the model server. They share one environment with MLflow and scikit-learn, so a step whose requirements it meets
 # needs no network. The targets differ in the program `run` only.
 #   docker build -f infra/images/steps.Dockerfile --target predictor -t ghcr.io/fuseml/predictor:v1 .
-# Targets: mlflow-builder, mlflow-trainer, predictor, scorer, evaluator, ranker, workload, model-server.
+# Targets: mlflow-builder, image-builder, mlflow-trainer, predictor, scorer, evaluator, ranker, workload, model-server.
 ARG BASE=docker.io/library/python:3.11-slim
 
 FROM ${BASE} AS build
@@ -25,6 +25,10 @@ ENV PATH=/opt/venv/bin:${PATH} HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTEC
 
 FROM steps AS mlflow-builder
 RUN printf '#!/bin/sh\nexec python -P -m fuseml.steps.mlflow_builder "$@"\n' > /usr/local/bin/run && chmod 755 /usr/local/bin/run
+USER 65532:65532
+
+FROM steps AS image-builder
+RUN printf '#!/bin/sh\nexec python -P -m fuseml.steps.image_builder "$@"\n' > /usr/local/bin/run && chmod 755 /usr/local/bin/run
 USER 65532:65532
 
 FROM steps AS mlflow-trainer

@@ -71,11 +71,19 @@ def test_every_container_has_requests_and_a_memory_limit(name: str) -> None:
 @pytest.mark.parametrize("plan", tekton_plans.PLANS)
 def test_an_installation_without_image_builds_refuses_exactly_the_plans_with_one(plan: str) -> None:
     made = tekton_plans.PLANS[plan]()
-    if any(name.startswith(f"{plan}: ") for name in BUILDING):
+    if any(output.image for step in made.steps for output in step.outputs):
         with pytest.raises(errors.PermanentError, match="builds an image in a privileged container"):
             admission.admit(made, tekton_plans.secrets_of(made), image_builds=False)
     else:
         admission.admit(made, tekton_plans.secrets_of(made), image_builds=False)
+
+
+def test_the_image_of_a_runnable_has_no_privileged_container_where_no_step_may_build_one() -> None:
+    made = tekton_plans.PLANS["image-of-runnable"]()
+    rendered = render.render(made, tekton_plans.secrets_of(made), Settings(image_builds=False)).pipeline_run
+    [build] = [task for task in rendered["spec"]["pipelineSpec"]["tasks"] if task["name"] == "build-halve"]
+    assert [container["name"] for container in build["taskSpec"]["steps"]] == ["run", "fuseml-outputs"]
+    assert "FUSEML_BUILD_FOLDER" not in str(build)
 
 
 GOOD: Object = {

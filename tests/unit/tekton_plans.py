@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fuseml.domain import plans
-from fuseml.domain.plans import replan
+from fuseml.domain.plans import image_building, planning, replan
+from fuseml.domain.registry import selector
 from fuseml.domain.runnables import descriptor
 from fuseml.domain.runnables import steps as runnable_steps
 from fuseml.domain.workflows import loading
@@ -174,6 +175,40 @@ def _image_with_dockerfile_from_step() -> plans.Plan:
     )
 
 
+def registry_of_images(url: str = "https://registry.example.com") -> selector.Binding:
+    """The binding of a registry with an account."""
+    return selector.Binding(
+        name="registry",
+        extension_id="harbor",
+        service_id="images",
+        service_resource="oci-registry",
+        service_category="artifact-store",
+        product="harbor",
+        version="2.11.0",
+        zone="",
+        url=url,
+        endpoint_type="internal",
+        credentials_id="default",
+        configuration={image_building.PREFIX: "team", "REGISTRY_USERNAME": "fuseml"},
+        secret_keys=["REGISTRY_PASSWORD"],
+    )
+
+
+def _image_of_runnable() -> plans.Plan:
+    code = planning.CodesetVersion(
+        project="demo", codeset="tools", url="https://git.example.com/demo/tools.git", ref="refs/heads/main", commit="c" * 40
+    )
+    halve, halved = "runnable://demo/halve/1.0.0", "runnable://demo/halved/2.0.0"
+    build = image_building.Build(runnable=halve, code=code, dockerfile="docker/Dockerfile", binding=registry_of_images())
+    existing = "registry.example.com/team/demo/halved@sha256:" + "0" * 64
+    made = image_building.Build(runnable=halved, code=code, dockerfile="Dockerfile", binding=registry_of_images(), existing=existing)
+    steps = [
+        engines.shell(name, "halve", image="fuseml.local/build:c", runnable=runnable, outputs=["rows"], checkouts=(codeset(),))
+        for name, runnable in (("first", halve), ("second", halve), ("third", halved))
+    ]
+    return image_building.insert(make(*steps), {halve: build, halved: made}, "fuseml-workloads")
+
+
 def _codesets() -> plans.Plan:
     model, data = codeset("model-code", "/project", folder="services/churn"), codeset("data-code", "/data")
     return make(
@@ -272,6 +307,7 @@ PLANS: dict[str, Callable[[], plans.Plan]] = {
     "conditions": _conditions,
     "image": _image,
     "image-dockerfile-from-step": _image_with_dockerfile_from_step,
+    "image-of-runnable": _image_of_runnable,
     "devices": _devices,
     "limits": _limits,
     "names": _names,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuseml.domain import errors, plans
-from fuseml.engines.local import implementations
+from fuseml.engines.local import implementations, journal, launch
 from tests.contract import engines
 from tests.waiting import wait_until
 
@@ -52,6 +52,7 @@ def runtime(folder: Path, name: str = "podman", *, exit_code: int = 0) -> dict[s
         ("ghcr.io/fuseml/evaluator:v1", "evaluator"),
         ("ghcr.io/fuseml/ranker:v1", "ranker"),
         ("ghcr.io/fuseml/workload:v1", "workload"),
+        ("ghcr.io/fuseml/image-builder:v1", "image_builder"),
         ("fuseml.local/mlflow-trainer:host", "mlflow_trainer"),
     ],
 )
@@ -66,6 +67,21 @@ def test_the_downloads_of_the_builder_outlive_the_step(tmp_path: Path) -> None:
     implementation = find(tmp_path, "ghcr.io/fuseml/mlflow-builder:1")
     assert isinstance(implementation, implementations.Native)
     assert {"UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR"} <= set(implementation.environment)
+
+
+def test_only_the_step_of_a_plan_starts_a_builder_outside_of_its_folders(tmp_path: Path) -> None:
+    assert implementations.IMAGE_BUILDER == "ghcr.io/fuseml/image-builder"
+    environment = {**runtime(tmp_path, "buildah"), "HOME": str(tmp_path)}
+    implementation = implementations.Implementations({}, tmp_path, environment).find("ghcr.io/fuseml/image-builder:v1", "p")
+    assert isinstance(implementation, implementations.Native)
+    assert implementation.environment["FUSEML_BUILD_PROGRAM"] == str(tmp_path / "programs/buildah")
+    store = plans.Store(extension="harbor", service="images", resource="oci-registry", url="http://r")
+    built = plans.Collect(output="artifact", kind="image", name="halve", store=store)
+    for collects, confined in (((), True), ((built.model_copy(update={"path": "out"}),), True), ((built,), False)):
+        step = plans.StepPlan(name="build", image=plans.text("i"), collects=collects)
+        values = launch.StepValues("i", (), (), "", {})
+        folder = journal.RunFolder(tmp_path / "runs" / "r")
+        assert launch.native(step, values, implementation, folder, {}, {}).confined is confined
 
 
 def test_a_trainer_runs_in_the_environment_of_its_tag(tmp_path: Path) -> None:

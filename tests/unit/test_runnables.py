@@ -56,6 +56,13 @@ def test_another_text_is_no_version(version: str) -> None:
     [
         ({"image": ""}, "image"),
         ({"build": {"codeset": "demo/fit"}}, "image"),
+        ({"image": "", "build": {"codeset": "a/b/c"}}, "build.codeset"),
+        ({"image": "", "build": {"codeset": ""}}, "build.codeset"),
+        ({"image": "", "build": {"codeset": "fit", "dockerfile": "../Dockerfile"}}, "build.dockerfile"),
+        ({"image": "", "build": {"codeset": "fit", "dockerfile": "/Dockerfile"}}, "build.dockerfile"),
+        ({"image": "", "build": {"codeset": "fit", "dockerfile": "."}}, "build.dockerfile"),
+        ({"image": "", "build": {"codeset": "fit", "dockerfile": ""}}, "build.dockerfile"),
+        ({"image": "", "build": {"codeset": "fit", "commit": "main"}}, "build.commit"),
         ({"command": ["a"], "script": "b"}, "script"),
         ({"args": ["{{ steps.a.outputs.b }}"]}, "args[0]"),
         ({"args": ["{{ inputs.x"]}, "args[0]"),

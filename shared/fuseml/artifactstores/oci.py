@@ -28,7 +28,7 @@ from fuseml.artifactstores.port import (
     Version,
     check_kind,
 )
-from fuseml.domain import artifact, errors, urls
+from fuseml.domain import artifact, errors, images, urls
 from fuseml.domain.artifact import Address
 from fuseml.domain.artifacts import names
 from fuseml.runtime import answers
@@ -45,7 +45,6 @@ _TIMEOUT = 30.0
 _LARGEST = 4 << 20
 _LONGEST = 200
 _TAGS = 1000
-_NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _MANIFESTS = ", ".join(
     (
         "application/vnd.oci.image.manifest.v1+json",
@@ -149,15 +148,10 @@ class OciStore(Undeclared):
 
     def _repository(self, address: Address) -> str:
         check_kind(self, address.kind)
-        repository = "/".join(part for part in (self._prefix, address.project, address.name) if part)
-        if not _NAME.fullmatch(repository) or len(repository) > 255:
-            raise errors.InvalidError(
-                f"{repository[:255]!r} cannot be a repository of images: lower-case letters, digits, and '.', '_', '-' between them"
-            )
-        return repository
+        return images.repository(self._prefix, address.project, address.name)
 
     def _image(self, repository: str) -> str:
-        return f"oci://{urls.shown(self._url).rpartition('//')[2]}/{repository}"
+        return f"oci://{images.named(self._url, repository)}"
 
     def _tags(self, repository: str) -> Iterator[str]:
         last, count = "", 0

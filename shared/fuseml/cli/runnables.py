@@ -54,6 +54,14 @@ def _needed(item: options.Item) -> str:
     return "no" if item.get("optional") or item.get("default") is not None else "yes"
 
 
+def _build(runnable: options.Item) -> object:
+    """The codeset version and the Dockerfile that the image is built of."""
+    build = runnable.get("build")
+    if not isinstance(build, Mapping):
+        return None
+    return f"{build.get('codeset')} {str(build.get('commit') or '')[:8]} {build.get('dockerfile')}"
+
+
 def _sentences(match: options.Item) -> str:
     reasons = match.get("reasons")
     return "; ".join(str(reason["sentence"]) for reason in reasons) if isinstance(reasons, list) else ""
@@ -80,6 +88,7 @@ _RUNNABLE = (
     output.column("Description"),
     output.column("Address"),
     output.column("Image"),
+    output.Column("Built of", _build),
     output.column("Command"),
     output.column("Args"),
     output.column("Labels"),

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import re
+
+from fuseml.domain import errors, urls
+
 SHIPPED = "ghcr.io/fuseml/"
 """The beginning of the names of the images that FuseML publishes: its functions, built-in steps and model server."""
 
 _HUB = "docker.io"
+_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+
+
+def repository(*parts: str) -> str:
+    """The repository of a registry with these parts, of which the first ones may be empty. Raises InvalidError."""
+    joined = "/".join(part for part in parts if part)
+    if not _REPOSITORY.fullmatch(joined) or len(joined) > 255:
+        raise errors.InvalidError(
+            f"{joined[:255]!r} cannot be a repository of images: lower-case letters, digits, and '.', '_', '-' between them"
+        )
+    return joined
+
+
+def named(url: str, repository: str) -> str:
+    """The name of an image in a repository of the registry at a URL: `HOST[:PORT]/REPOSITORY`."""
+    return f"{urls.shown(url).rstrip('/').rpartition('//')[2]}/{repository}"
 
 
 def mirrored(image: str, mirror: str) -> str:

@@ -104,11 +104,14 @@ class Settings:
         "ghcr.io/fuseml/functions:0.1.0",
     )
     build_image: str = _setting(
-        "FUSEML_BUILD_IMAGE", "image with buildah, which builds the image outputs of steps", "quay.io/containers/buildah:v1.42.1"
+        "FUSEML_BUILD_IMAGE",
+        "image with buildah, which builds the image outputs of steps, and images of runnables with `RUN`",
+        "quay.io/containers/buildah:v1.42.1",
     )
     image_builds: str = _setting(
         "FUSEML_IMAGE_BUILDS",
-        "`yes`: steps may build images (`image` under an output), in a privileged container, which Pod Security `restricted` refuses",
+        "`yes`: steps may build images (`image` under an output, `RUN` in the Dockerfile of a runnable), in a privileged container, which "
+        "Pod Security `restricted` refuses",
     )
     step_memory: str = _setting("FUSEML_STEP_MEMORY", "memory limit of a step that declares none, as a Kubernetes quantity", "4Gi")
     registry: str = _setting(
@@ -127,7 +130,7 @@ class Settings:
         steps=True,
     )
     plain_registries: str = _setting(
-        "FUSEML_PLAIN_REGISTRIES", "image registries that the builder speaks plain HTTP with, `HOST[:PORT]`, comma separated", steps=True
+        "FUSEML_PLAIN_REGISTRIES", "image registries that builders speak plain HTTP with, `HOST[:PORT]`, comma separated", steps=True
     )
     accelerator: str = _setting(
         "FUSEML_ACCELERATOR",

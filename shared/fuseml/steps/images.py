@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import platform
 import subprocess
@@ -20,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fuseml.steps import environments, layers, needs, references, registry, sdk
+from fuseml.steps import assembly, environments, layers, needs, references, registry, sdk
 from fuseml.steps.dependencies import requirements
 
 PLACE = "/opt/fuseml"
@@ -68,13 +67,13 @@ def add(addition: Addition, base: tuple[str, str], repository: str, *, plain: Se
 
 
 def _image(addition: Addition, source: registry.Repository, target: registry.Repository) -> str:
-    digest, manifest = _manifest(source)
+    digest, manifest = assembly.manifest_of(source)
     key = addition.key(digest)
     existing = target.find(key)
     if existing is not None:
         sdk.say(f"image {target.image.name}:{key} exists; nothing to build")
         return f"{target.image.name}@{existing}"
-    configuration = source.document(_blob(manifest["config"]))
+    configuration = source.document(assembly.blob(manifest["config"]))
     with tempfile.TemporaryDirectory(prefix="fuseml-") as scratch:
         root, packed = Path(scratch).resolve() / "root", Path(scratch) / "layer.tar.gz"
         started = time.monotonic()
@@ -86,29 +85,8 @@ def _image(addition: Addition, source: registry.Repository, target: registry.Rep
         sdk.say(f"{addition.subject}: {key} built in {spent}")
         labels = {"org.opencontainers.image.base.name": source.image.name, "org.opencontainers.image.base.digest": digest}
         image = layers.appended(manifest, configuration, layer, PROGRAMS, labels, addition.variables)
-        return f"{target.image.name}@{_pushed(source, target, key, *image, layer.blob, packed)}"
-
-
-def _pushed(
-    source: registry.Repository,
-    target: registry.Repository,
-    tag: str,
-    manifest: layers.Document,
-    configuration: bytes,
-    top: layers.Blob,
-    packed: Path,
-) -> str:
-    """Push the layers, the configuration and the manifest. Returns the digest of the image."""
-    started = time.monotonic()
-    origin = source.image.repository if source.image.registry == target.image.registry else ""
-    *below, _ = [_blob(entry) for entry in manifest["layers"]]
-    copied = [blob for blob in below if target.push(blob, functools.partial(source.open, blob), origin)]
-    target.push(top, lambda: packed.open("rb"))
-    target.push_bytes(configuration)
-    digest = target.tag(tag, manifest)
-    size = f", {sum(blob.size for blob in copied) / 1e6:.1f} MB of it copied from {source.image.name}" if copied else ""
-    sdk.say(f"image {target.image.name}:{tag} pushed in {time.monotonic() - started:.1f} s{size}")
-    return digest
+        built = assembly.Built(*image, [(layer.blob, lambda: packed.open("rb"))])
+        return f"{target.image.name}@{assembly.push(source, target, key, built)}"
 
 
 def _repositories(base: str, subject: str, repository: str, plain: Sequence[str]) -> tuple[registry.Repository, registry.Repository]:
@@ -122,20 +100,6 @@ def _repositories(base: str, subject: str, repository: str, plain: Sequence[str]
     source = registry.Repository(below, account=references.account(files, below), plain=plain, scopes=[reading])
     scopes = [writing, reading] if below.registry == above.registry else [writing]
     return source, registry.Repository(above, account=references.account(files, above), plain=plain, scopes=scopes)
-
-
-def _manifest(source: registry.Repository) -> tuple[str, layers.Document]:
-    """Digest and manifest of the base; of an index, those for this machine."""
-    digest, manifest = source.manifest(source.image.version or "latest")
-    if manifest["mediaType"] in (layers.OCI_INDEX, layers.DOCKER_LIST):
-        digest, manifest = source.manifest(layers.platform_manifest(manifest, platform.machine(), source.image.name))
-    if manifest["mediaType"] not in (layers.OCI_MANIFEST, layers.DOCKER_MANIFEST):
-        raise sdk.StepError(f"cannot add a layer to {source.image.name}: its manifest is of the type {manifest['mediaType']}")
-    return digest, manifest
-
-
-def _blob(descriptor: layers.Document) -> layers.Blob:
-    return layers.Blob(descriptor["digest"], descriptor["size"])
 
 
 def _check_python(spec: requirements.Environment, configuration: layers.Document, base: str) -> None:

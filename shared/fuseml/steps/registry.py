@@ -102,6 +102,15 @@ class Repository:
             self._expect(answer, (200,), f"serve a layer of {self.image.name}")
             yield answer  # type: ignore[misc]  # it reads like a file
 
+    def read(self, blob: layers.Blob, reader: Callable[[IO[bytes]], T]) -> T:
+        """The result of `reader` for the bytes of a blob; it starts again after a lost connection."""
+
+        def request() -> T:
+            with self.open(blob) as content:
+                return reader(content)
+
+        return self._retry(request)
+
     def push(self, blob: layers.Blob, content: Content, origin: str = "") -> bool:
         """Push a blob. Returns whether its bytes were sent: it may exist here, or in the repository `origin` of this registry."""
         return self._retry(lambda: self._push(blob, content, origin))

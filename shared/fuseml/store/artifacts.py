@@ -105,6 +105,12 @@ def known(session: Session, addresses: Sequence[str]) -> set[str]:
     return set(session.exec(select(Artifact.address).where(col(Artifact.address).in_(addresses))))
 
 
+def named(session: Session, kind: str, project: str, name: str) -> Sequence[Artifact]:
+    """The versions of a name, the newest first."""
+    same = (col(Artifact.name) == name, col(Artifact.project) == project, col(Artifact.kind) == kind)
+    return session.exec(select(Artifact).where(*same).order_by(col(Artifact.created).desc(), col(Artifact.address))).all()
+
+
 def of_addresses(session: Session, addresses: Sequence[str]) -> Sequence[Artifact]:
     """The artifacts at the addresses that have one."""
     return [

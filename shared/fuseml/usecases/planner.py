@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 import sqlmodel
 
 from fuseml.domain import artifact, errors, plans, workflows
-from fuseml.domain.plans import planning, run_inputs
+from fuseml.domain.plans import image_building, planning, run_inputs
 from fuseml.domain.registry import extension, selector
 from fuseml.domain.registry.resolution import NO_CANDIDATE
 from fuseml.domain.runnables import steps
 from fuseml.domain.workflows import deployment, lint
 from fuseml.runtime.telemetry import metrics
 from fuseml.store import codesets, resolution
-from fuseml.usecases import runnables, stores
+from fuseml.usecases import image_builds, runnables, stores
 
 _TRACKING_CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
@@ -78,7 +78,7 @@ def deployed(session: sqlmodel.Session, document: workflows.Workflow, project: s
 
 def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, placement: Placement) -> plans.Plan:
     """The plan of the spec. Raises NotFoundError for its codeset, UnresolvedError with the name of the step, InvalidError for its inputs, and
-    for the runnables of its steps.
+    for the runnables of its steps. Images of runnables that are built and not recorded yet get a step.
     """
     document = _with_runnables(session, spec)
     versions: dict[str, planning.CodesetVersion] = {}
@@ -86,7 +86,9 @@ def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, 
         url = codesets.codeset(session, spec.project, spec.codeset).url
         version = planning.CodesetVersion(project=spec.project, codeset=spec.codeset, url=url, ref=spec.ref, commit=spec.commit)
         versions = dict.fromkeys(run_inputs.codesets(document), version)
-    return planning.build(
+    registries = _stores(session, _context(spec, placement), placement)
+    builds = image_builds.of_workflow(session, document, runnables.described(session, document), registries)
+    plan = planning.build(
         document,
         revision=spec.revision,
         run_id=run_id,
@@ -96,12 +98,17 @@ def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, 
         inputs=spec.inputs,
         bindings=_bindings(session, spec, document, placement),
         namespace=placement.namespace,
-        stores=stores.ProjectStores(session, _context(spec, placement), placement.zone, placement.facts, placement.opened),
+        stores=registries,
     )
+    return image_building.insert(plan, builds, placement.namespace) if builds else plan
 
 
 def _context(spec: RunSpec, placement: Placement) -> selector.Context:
     return selector.Context(project=spec.project, user=spec.user, zone=placement.zone)
+
+
+def _stores(session: sqlmodel.Session, context: selector.Context, placement: Placement) -> stores.ProjectStores:
+    return stores.ProjectStores(session, context, placement.zone, placement.facts, placement.opened)
 
 
 def _with_runnables(session: sqlmodel.Session, spec: RunSpec) -> workflows.Workflow:
@@ -138,7 +145,22 @@ def findings(
         resolved = resolution.attempt(session, selectors, context, home=placement.zone)
         bindings[step] = {binding.name: placement.opened(binding) for binding in resolved.bindings}
         unresolved += [lint.Unresolved(step, name, reason) for name, reason in _reasons(resolved)]
+    found += _not_built(session, workflow, _stores(session, context, placement), locate)
     return [*found, *lint.lint(workflow, bindings, unresolved, locate=locate)]
+
+
+def _not_built(
+    session: sqlmodel.Session, workflow: workflows.Workflow, registries: stores.ProjectStores, locate: lint.Locate
+) -> Iterator[lint.Finding]:
+    """The steps whose runnables cannot be built now."""
+    for step, runnable in runnables.described(session, workflow).items():
+        try:
+            image_builds.of_workflow(session, workflow, {step: runnable}, registries)
+        except (errors.UnresolvedError, errors.NotFoundError) as error:
+            index = next(number for number, item in enumerate(workflow.steps) if item.name == step)
+            yield lint.Finding(
+                "warning", f"steps[{index}].runnable", error.message, *(locate(("steps", index, "runnable")) or (None, None))
+            )
 
 
 def _faults(

@@ -32,13 +32,16 @@ def register(
 ) -> tuple[runnables.Runnable, artifacts.Artifact | None]:
     """Register a version. Returns its row, and its artifact if that is new; the same content again changes nothing.
 
-    Raises NotFoundError for an unknown project, ConflictError for other content under a version, or for the name of a built-in runnable.
+    A runnable that is built without a commit gets the newest one of its codeset, or that of the same content under the version.
+    Raises NotFoundError for an unknown project or codeset, ForbiddenError for a codeset of another project, ConflictError for other content
+    under a version, for the name of a built-in runnable, or for a codeset without a commit.
     """
     codesets.project(session, project)
     if builtin.is_reserved(runnable.name):
         raise errors.ConflictError(f"{runnable.name!r} is a built-in runnable, which every project has; choose another name")
     address = artifact.check_new(artifact.Address("runnable", project, runnable.name, runnable.version))
     stored = runnables.find(session, str(address))
+    runnable = _with_commit(session, project, runnable, stored)
     if stored is not None:
         _check_same(str(address), stored.digest, runnable.digest)
         return stored, None
@@ -87,6 +90,7 @@ def register_made(
     ConflictError for a runnable whose newest version is of a person, or of the run of another codeset.
     """
     stored = runnables.versions(session, project, runnable.name)
+    runnable = _with_commit(session, project, runnable, None)
     known = runnables.of_step(session, run.name, step, runnable.name) or next(
         (row for row in stored[:1] if row.content == runnable.content), None
     )
@@ -99,6 +103,34 @@ def register_made(
         version = variants.successor(version)
     row, new = register(session, project, runnable.model_copy(update={"version": version}), by=run.name, run=run.name, step=step)
     return row.address, new
+
+
+def _with_commit(session: sqlmodel.Session, project: str, runnable: Runnable, stored: runnables.Runnable | None) -> Runnable:
+    """The runnable with the commit that its image is built of: a version is immutable, and so is its image."""
+    build = runnable.build
+    if build is None:
+        return runnable
+    if build.project not in ("", project):
+        # Alike for codesets that exist and that do not: names cannot be probed.
+        raise errors.ForbiddenError(f"build.codeset: a runnable of the project {project!r} is built of a codeset of its own project only")
+    codesets.codeset(session, project, build.codeset_name)
+    if build.commit:
+        return runnable
+    if stored is not None:
+        registered = Runnable.model_validate(stored.document)
+        if registered.build and registered == _at_commit(runnable, registered.build.commit):
+            return registered
+    head = codesets.commits(session, project, build.codeset_name).get(codesets.default_ref(session, project, build.codeset_name))
+    if head is None:
+        raise errors.ConflictError(
+            f"build.codeset: nothing was pushed to the main branch of {project}/{build.codeset_name} yet; push to it, or name a commit"
+        )
+    return _at_commit(runnable, head)
+
+
+def _at_commit(runnable: Runnable, commit: str) -> Runnable:
+    assert runnable.build is not None
+    return runnable.model_copy(update={"build": runnable.build.model_copy(update={"commit": commit})})
 
 
 def _is_taken(session: sqlmodel.Session, address: artifact.Address) -> bool:

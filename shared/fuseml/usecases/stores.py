@@ -16,6 +16,9 @@ from fuseml.domain.registry import selector
 from fuseml.domain.workflows import artifact_rules
 from fuseml.store import artifact_names, artifacts, resolution
 
+REGISTRY = "oci-registry"
+"""The resource of the services that are registries of images."""
+
 BUILT_IN = "fuseml"
 """The product of the store that the embedded server brings. Every other store is preferred to it."""
 
@@ -72,6 +75,16 @@ class ProjectStores:
         binding = self._resolve(wanted)
         self._check(binding, kind, _WRITES)
         return binding
+
+    def registry(self) -> selector.Binding:
+        """The OCI registry for images that FuseML builds. Raises UnresolvedError where the project finds none."""
+        try:
+            return self._resolve(selector.Selector(name="registry", service_resource=REGISTRY))
+        except errors.UnresolvedError as error:
+            raise errors.UnresolvedError(
+                f"the project {self.context.project!r} finds no registry of images; register one (resource {REGISTRY!r})",
+                details=error.details,
+            ) from error
 
     def holder(self, row: artifacts.Artifact, wanted: artifact_planning.Wanted = None, *, opens: bool) -> selector.Binding:
         """The store that holds the contents of an artifact: that of its record, or `wanted` where none is recorded.

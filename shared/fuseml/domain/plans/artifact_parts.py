@@ -39,14 +39,16 @@ class Fetch(document.Model):
 
 class Collect(document.Model):
     """An artifact that the step makes of the files at `path`, which is relative to its folder: they are stored after it has succeeded, and
-    the address is the `output`. An anonymous one has no name and is recorded nowhere.
+    the address is the `output`. An anonymous one has no name and is recorded nowhere. Without a path the step itself stores the artifact and
+    writes its address; `source` is what a built image is made of.
     """
 
     output: str
     kind: str
     name: str = ""
-    path: str
+    path: str = ""
     format: str = ""
+    source: str = ""
     store: Store
 
     @property

@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterable, Iterator
 
 from fuseml.domain import artifact, errors, plans
+from fuseml.domain.plans import image_building
 
 _CANDIDATE = re.compile(rf"(?:{'|'.join(artifact.KINDS)})://[^\s'\"<>,;|&*@]+|models:/[^/@\s]+/\d+")
 _MOST = 5000
 
 
 def named(plan: plans.Plan) -> list[str]:
-    """The addresses of artifacts in the plan, sorted: commits, artifacts that steps read, and all others in its texts."""
+    """The addresses of artifacts in the plan, sorted: commits, images of runnables, artifacts that steps read, and all others in its texts."""
     found = {str(artifact.code(item.project, item.codeset, item.commit)) for step in plan.steps for item in step.checkouts}
+    found |= {str(image) for step in plan.steps if (image := image_building.image_of(step, plan.project))}
     for text in _texts(plan):
         found.update(of_text(plan.project, text))
     return sorted(found)[:_MOST]

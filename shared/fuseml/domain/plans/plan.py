@@ -40,7 +40,8 @@ class Checkout(document.Model):
     """A codeset's tree at an exact commit, mounted at `path` of a step, which runs in its `folder`. `name` is the workflow's input.
 
     With `git` it is a git repository with that commit, without the history; steps of a run share it, so all of them have it then. `own` is
-    the step that shares it with no other: combinations run side by side and would overwrite each other's files.
+    the step that shares it with no other: combinations run side by side and would overwrite each other's files. `pinned`: its commit is that
+    of a version of a runnable, and not of the run.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Checkout(document.Model):
     folder: str = ""
     git: bool = False
     own: str = ""
+    pinned: bool = False
 
     @property
     def directory(self) -> str:

@@ -6,7 +6,7 @@ The caller supplies the values that differ from run to run: commits, inputs and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fuseml.domain import errors, plans, scalars, workflows
 from fuseml.domain.documents import document, expression
@@ -80,6 +80,20 @@ def build(
         ),
         timeout=workflow.timeout,
     )
+
+
+def variables_of(binding: selector.Binding, step: str, text: Callable[[str], plans.Value] = plans.text) -> dict[str, plans.Value]:
+    """The variables of a binding in the environment of a step: its configuration, and its secrets as references."""
+
+    def setting(value: str) -> plans.Value:
+        return (plans.step_token(step),) if value == extension.STEP_TOKEN else text(value)
+
+    variables = {key: setting(value) for key, value in sorted(binding.configuration.items())}
+    return variables | {key: (_secret(binding, key),) for key in sorted(binding.secret_keys)}
+
+
+def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:
+    return plans.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
 
 
 def _check_bindings(workflow: workflows.Workflow, bindings: Bindings) -> None:
@@ -294,8 +308,7 @@ class _StepPlanner:
 
     def _bound(self, binding: selector.Binding) -> dict[str, plans.Value]:
         """The variables of a binding."""
-        variables: dict[str, plans.Value] = {key: self._setting(value) for key, value in sorted(binding.configuration.items())}
-        return variables | {key: (self._secret(binding, key),) for key in sorted(binding.secret_keys)}
+        return variables_of(binding, self._name, self._run.text)
 
     def _variables(self, checkouts: Sequence[plans.Checkout], artifacts: Mapping[str, plans.Value]) -> dict[str, plans.Value]:
         """The step's environment. A later source overrides an earlier one (infra/platform-facts.md 6.4); the first one gives the position."""
@@ -327,14 +340,6 @@ class _StepPlanner:
         if codeset:
             variables |= {"FUSEML_ENV_CODESET": codeset.codeset, plans.COMMIT_VARIABLE: codeset.commit}
         return variables | ({"FUSEML_ENV_FOLDER": checkouts[0].folder} if checkouts and checkouts[0].folder else {})
-
-    def _setting(self, value: str) -> plans.Value:
-        """A value of a binding's configuration."""
-        return (plans.step_token(self._name),) if value == extension.STEP_TOKEN else self._run.text(value)
-
-    @staticmethod
-    def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:
-        return plans.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
 
     def _fixed(self, text: str) -> str:
         """The text of a value that must be known before the run. Raises InvalidError for one that is not (the rules refuse it earlier)."""
@@ -378,10 +383,9 @@ class _StepPlanner:
         return self._configured(binding, node.key) if node.key is not None else self._run.text(getattr(binding, node.attribute))
 
     def _configured(self, binding: selector.Binding, key: str) -> plans.Value:
-        if key in binding.secret_keys:
-            return (self._secret(binding, key),)
-        if key in binding.configuration:
-            return self._setting(binding.configuration[key])
+        known = self._bound(binding)
+        if key in known:
+            return known[key]
         keys = sorted({*binding.configuration, *binding.secret_keys})
         listed = f"it has {', '.join(keys)}" if keys else "it has no configuration"
         message = f"extension {binding.name!r} resolved to {binding.extension_id}/{binding.service_id}, which has no {key!r}; {listed}"

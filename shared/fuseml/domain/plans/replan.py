@@ -167,9 +167,9 @@ def _reused(plan: plans.Plan, names: Collection[str], succeeded: Mapping[str, St
 def _recommitted(plan: plans.Plan, again: Collection[str], commit: str) -> plans.Plan:
     """The plan with another commit wherever the text of a step to execute holds the old one.
 
-    The name of an image that a reused step has built stays, even when it holds the old commit.
+    The name of an image that a reused step has built stays, even when it holds the old commit, and so does a pinned commit.
     """
-    executed = [step for step in plan.steps if step.name in again]
+    executed = [step for step in plan.steps if step.name in again and not any(checkout.pinned for checkout in step.checkouts)]
     before = {checkout.commit for step in executed for checkout in step.checkouts}
     if not before:
         raise errors.ConflictError(f"no remaining step of {plan.run} has a codeset, so there is no commit to replace")
@@ -192,7 +192,8 @@ def _recommitted(plan: plans.Plan, again: Collection[str], commit: str) -> plans
         checkouts = tuple(checkout.model_copy(update={"commit": commit}) for checkout in step.checkouts)
         return _rewritten(step, moved).model_copy(update={"checkouts": checkouts})
 
-    steps = tuple(step_moved(step) if step.name in again else step for step in plan.steps)
+    moving = {step.name for step in executed}
+    steps = tuple(step_moved(step) if step.name in moving else step for step in plan.steps)
     return plan.model_copy(
         update={"steps": steps, "outputs": {name: _value(value, moved) for name, value in plan.outputs.items()}},
     )

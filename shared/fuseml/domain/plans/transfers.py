@@ -51,10 +51,10 @@ def fetching(step: plans.StepPlan, project: str, targets: Mapping[str, str]) -> 
 def collecting(step: plans.StepPlan, project: str, execution: str, folder: str) -> dict[str, plans.Value]:
     """The variables of the program that stores what the step has written in `folder`, its first checkout. `execution` is the id of the plan.
 
-    The folder of the codeset is no part of `folder`: the step may have replaced it by a link, and the program looks for one below. Empty if there is nothing to store. An anonymous artifact gets a name that no other run has.
+    The folder of the codeset is no part of `folder`: the step may have replaced it by a link, and the program looks for one below. Empty if there is nothing to store that the step has not stored itself. An anonymous artifact gets a name that no other run has.
     """
     variables: dict[str, plans.Value] = {}
-    for number, collect in enumerate(step.collects):
+    for number, collect in enumerate(item for item in step.collects if item.path):
         facts = {
             "OUTPUT": collect.output,
             "KIND": collect.kind,

@@ -18,7 +18,7 @@ from fuseml.domain.artifacts import conditions, search
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry import versions
 from fuseml.domain.runnables import values
-from fuseml.domain.workflows import references, resources, triggers
+from fuseml.domain.workflows import references, resources, rules, triggers
 from fuseml.domain.workflows.fields import Items, Scalar
 from fuseml.domain.workflows.models import EnvironmentVariable, ExtensionRequirement, Resources
 
@@ -46,6 +46,8 @@ MOST_INPUTS = 100
 _VERSION = re.compile(r"(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)(?:-[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,98}[A-Za-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
+_CODESET = re.compile(r"(?:[^/\s]+/)?[^/\s]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 
 Word = Annotated[document.Text, pydantic.Field(min_length=1, max_length=100, pattern=r"^[^\s\x00-\x1f\x7f]+$")]
@@ -138,10 +140,26 @@ class Output(document.Model):
 
 
 class Build(document.Model):
-    """The codeset, PROJECT/NAME, and the Dockerfile in it, that the image is built from."""
+    """The codeset of the runnable's project, its commit, and the Dockerfile in it, that the image is built of.
 
-    codeset: Line
-    dockerfile: Line = "Dockerfile"
+    Without a commit, the registration of the version takes the newest one of the default branch.
+    """
+
+    codeset: Annotated[Line, pydantic.Field(description="A codeset of the project: NAME, or PROJECT/NAME.")]
+    dockerfile: Annotated[Line, pydantic.Field(description="The path of the Dockerfile in the codeset.")] = "Dockerfile"
+    commit: Annotated[
+        Line, pydantic.Field(description="All digits of a commit; by default the newest one of the default branch at the registration.")
+    ] = ""
+
+    @property
+    def codeset_name(self) -> str:
+        """The name of the codeset within its project."""
+        return self.codeset.rpartition("/")[2]
+
+    @property
+    def project(self) -> str:
+        """The project of the codeset; empty for that of the runnable."""
+        return self.codeset.rpartition("/")[0]
 
 
 class Runnable(document.Model):
@@ -233,6 +251,9 @@ def problems(runnable: Runnable) -> Iterator[Problem]:
         yield ("version",), f"{runnable.version[:100]!r} is not a version; write three numbers, such as 1.2.0 or 1.2.0-rc.1"
     if bool(runnable.image.strip()) == bool(runnable.build):
         yield ("image",), "a runnable has either an image, or a `build` of one"
+    if runnable.build:
+        for path, message in _build(runnable.build):
+            yield ("build", *path), message
     if runnable.script and runnable.command:
         yield ("script",), "a runnable has a script or a command, not both"
     for path, text in texts(runnable):
@@ -251,6 +272,15 @@ def problems(runnable: Runnable) -> Iterator[Problem]:
             yield ("outputs", index, "gives"), f"a {output.type} has no format and no framework; only artifacts have"
     for place, message in resources.faults(runnable.resources.requests, runnable.resources.limits):
         yield ("resources", *place), message
+
+
+def _build(build: Build) -> Iterator[Problem]:
+    if not _CODESET.fullmatch(build.codeset):
+        yield ("codeset",), f"{build.codeset[:100]!r} is not a codeset; write NAME, or PROJECT/NAME"
+    if not rules.is_folder(build.dockerfile) or not build.dockerfile.strip("/."):
+        yield ("dockerfile",), f"{build.dockerfile[:100]!r} is not the path of a file in the codeset, such as docker/Dockerfile"
+    if build.commit and not _COMMIT.fullmatch(build.commit):
+        yield ("commit",), f"{build.commit[:80]!r} is not a commit; it takes all 40 (or 64) hex digits"
 
 
 def texts(runnable: Runnable) -> Iterator[tuple[document.Path, str]]:

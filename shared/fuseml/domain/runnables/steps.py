@@ -18,6 +18,9 @@ from fuseml.domain.workflows.models import Cache, EnvironmentVariable, Resources
 
 _ALL_FILES = "**"
 
+TO_BUILD = "fuseml.local/build"
+"""The name that stands for an image that the plan of a run builds or finds."""
+
 Problem = tuple[document.Path, str, str | None]
 """The path in the workflow, the message, and a suggestion."""
 
@@ -92,9 +95,10 @@ class _Use:
             # Documents of the original's API may hold expressions of its own.
             self._problem(("runnable",), f"{self.registered} cannot run: {document.render_path(unusable[0])}: {unusable[1]}")
             return step
-        if runnable.build:
+        if runnable.build and not runnable.build.commit:
+            # Former releases registered them, and ran none.
             self._problem(
-                ("runnable",), f"{self.registered} is built from {runnable.build.codeset}, and has no image yet: register it with an image"
+                ("runnable",), f"{self.registered} does not fix the commit of {runnable.build.codeset}: register another version of it"
             )
         inputs = self._inputs()
         texts = {item.name: item.value or "" for item in inputs if not item.codeset}
@@ -102,7 +106,7 @@ class _Use:
         return step.model_copy(
             update={
                 "runnable": self.registered.address,
-                "image": self._text(runnable.image, texts),
+                "image": f"{TO_BUILD}:{runnable.build.commit}" if runnable.build else self._text(runnable.image, texts),
                 "command": [self._text(text, texts) for text in runnable.command],
                 "args": [*(self._text(text, texts) for text in runnable.args), *self._arguments(texts)],
                 "script": self._text(runnable.script, texts),

@@ -218,8 +218,8 @@ class Attempt:
         return started
 
     def _request(self, prepared: launch.Launch, secrets: Mapping[str, str]) -> program.Request:
-        # The container program is trusted, and uses files of its own. What runs in a container may write to its mounts.
-        confinement = self._host.confinement if prepared.runtime is None else Confinement()
+        # A container program is trusted, and uses files of its own. What runs in a container may write to its mounts.
+        confinement = self._host.confinement if prepared.runtime is None and prepared.confined else Confinement()
         mounted = [self._step_folder / "results", *(self._folder.checkout_path(checkout) for checkout in self._step.checkouts)]
         return program.Request(
             folder=str(self._step_folder),

@@ -6,6 +6,7 @@ Built-in implementations are modules of `fuseml.steps`. They start isolated, so 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuseml.domain import errors
+from fuseml.domain.plans import image_building
 
 SHELL = "fuseml.local/shell"
 TRAINER = "fuseml.local/mlflow-trainer"
@@ -27,8 +29,11 @@ SCORER = "ghcr.io/fuseml/scorer"
 EVALUATOR = "ghcr.io/fuseml/evaluator"
 RANKER = "ghcr.io/fuseml/ranker"
 WORKLOAD = "ghcr.io/fuseml/workload"
+IMAGE_BUILDER = image_building.BUILDER.partition(":")[0]
 
 RUNTIMES = ("podman", "docker")
+BUILDERS = ("podman", "buildah")
+"""Programs that build images from any Dockerfile, without a daemon."""
 _PROBE_INTERVAL = 30.0
 """Seconds between two probes of the installed runtimes while none responds."""
 _PROBE_TIMEOUT = 10.0
@@ -39,7 +44,8 @@ _REFERENCE = re.compile(r"(?P<name>[^@\s]+?)(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.
 class Native:
     """A program on the host. `command` is empty when the step must declare one; `programs` is prepended to PATH.
 
-    Confined, it may use `reads` and `writes` beside its step's folders.
+    Confined, it may use `reads` and `writes` beside its step's folders. `starts_builder`: it starts a program that builds images, which uses
+    files of its own as a container runtime does.
     """
 
     command: tuple[str, ...]
@@ -47,6 +53,7 @@ class Native:
     environment: Mapping[str, str] = field(default_factory=dict)
     reads: tuple[Path, ...] = ()
     writes: tuple[Path, ...] = ()
+    starts_builder: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,8 @@ class Implementations:
                 return self._builder(project)
             case _ if name in (PREDICTOR, SCORER, EVALUATOR, RANKER, WORKLOAD):
                 return self._module(name.rpartition("/")[2])
+            case _ if name == IMAGE_BUILDER:
+                return self._image_builder()
             case _ if name == TRAINER and tag == "host":
                 return self._module("mlflow_trainer")
             case _ if name == TRAINER:
@@ -114,6 +123,14 @@ class Implementations:
             "UV_PYTHON_INSTALL_DIR": str(folder / ".uv" / "python"),
         }
         return self._module("mlflow_builder", variables, folder)
+
+    def _image_builder(self) -> Native:
+        program = next(filter(None, (shutil.which(name, path=self._environment.get("PATH", "")) for name in BUILDERS)), None)
+        if program is None:
+            return self._module("image_builder")
+        # Its storage is in the home of the user, and may hold files of other users, which a step's folder must not.
+        variables = {"FUSEML_BUILD_PROGRAM": program, "FUSEML_BUILD_HOME": self._environment.get("HOME", "")}
+        return dataclasses.replace(self._module("image_builder", variables), starts_builder=True)
 
     def _trainer(self, image: str, tag: str, project: str) -> Native:
         if "." in tag and tag.rpartition(".")[0] != project:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuseml.domain import errors, plans
-from fuseml.domain.plans import transfers
+from fuseml.domain.plans import image_building, transfers
 from fuseml.domain.workflows import references
 from fuseml.domain.workflows.resources import quantity
 from fuseml.engines import step_files
@@ -49,7 +49,9 @@ _PREFIXES_OF_RUNTIMES = (
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The arguments of a process. `runtime` is the container program, if any; `read` and `write` are the paths of a native step."""
+    """The arguments of a process. `runtime` is the container program, if any; `read` and `write` are the paths of a native step, which is
+    `confined` to them.
+    """
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -58,6 +60,7 @@ class Launch:
     runtime: str | None = None
     read: Sequence[Path] = ()
     write: Sequence[Path] = ()
+    confined: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ def native(
         resources.data_limit(step.resources.limits),
         read=read,
         write=[work, temporary, step_folder / "results", *checkouts, *implementation.writes],
+        # Only the step of a plan: that of a workflow could have variables or a command of its own.
+        confined=not (implementation.starts_builder and image_building.builds(step)),
     )
 
 

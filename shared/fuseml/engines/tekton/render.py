@@ -188,7 +188,7 @@ def _pod(plan: plans.Plan, settings: settings.Settings) -> Object:
 
 def _facts(plan: plans.Plan) -> tuple[dict[str, str], dict[str, str]]:
     """Labels to find runs by, and annotations for values that are not valid label values."""
-    checkout = next((checkout for step in plan.steps for checkout in step.checkouts), None)
+    checkout = next((checkout for step in plan.steps for checkout in step.checkouts if not checkout.pinned), None)
     facts = {"run": plan.run, "workflow": plan.workflow, "revision": str(plan.revision), "project": plan.project}
     if checkout is not None:
         facts |= {"codeset": checkout.codeset, "commit": checkout.commit}

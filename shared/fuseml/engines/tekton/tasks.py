@@ -6,9 +6,9 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 
 from fuseml.domain import errors, images, labels, plans
-from fuseml.domain.plans import combinations, transfers
+from fuseml.domain.plans import combinations, image_building, transfers
 from fuseml.engines import check
-from fuseml.engines.tekton import amounts, artifacts, events, names, settings, values
+from fuseml.engines.tekton import amounts, artifacts, builds, events, names, settings, values
 from fuseml.engines.tekton.values import Object
 
 WORKSPACE = "source"
@@ -18,7 +18,7 @@ DIGEST_SUFFIX = "-digest"
 
 _SCRIPT_FOLDER = "/fuseml"
 _FILES_FOLDER = "/fuseml-files"
-_BUILD_FOLDER = "/fuseml-build"
+_BUILD_FOLDER = builds.FOLDER
 _SECRETS_FOLDER = "/fuseml-secrets"
 _CLONE_RETRIES = 2
 
@@ -82,11 +82,10 @@ done
 """
 _CREDENTIAL_HELPER = """!f() { printf 'username=%s\\npassword=%s\\n' "$GIT_USERNAME" "$GIT_PASSWORD"; }; f"""
 
-# kaniko is archived. With chroot isolation and vfs, buildah needs neither a daemon nor a kernel module, but a privileged container.
 BUILD = f"""\
 #!/bin/sh
 set -eu
-in_storage() {{ buildah --root {_BUILD_FOLDER}/storage --runroot {_BUILD_FOLDER}/run --storage-driver vfs "$@"; }}
+{builds.BUILDAH}\
 if [ -z "$DOCKERFILE" ]; then DOCKERFILE=$(tail -n 1 {_BUILD_FOLDER}/output); fi
 in_storage build --isolation chroot --network host --tls-verify="$VERIFY_REGISTRY" --file "$DOCKERFILE" --tag "$IMAGE" .
 in_storage push --tls-verify="$VERIFY_REGISTRY" --digestfile {_BUILD_FOLDER}/digest "$IMAGE" "docker://$IMAGE"
@@ -97,7 +96,6 @@ _CAPTURE = f'"$@" > {_BUILD_FOLDER}/output; cat {_BUILD_FOLDER}/output'
 
 
 _CONFINED = artifacts.CONFINED
-_PRIVILEGED: Object = {"privileged": True, "runAsNonRoot": False, "runAsUser": 0, "runAsGroup": 0}
 _HOME = artifacts.HOME
 _USER = "fuseml"
 """The user's name: images do not know the user of the pod, and programs such as DVC end without a name."""
@@ -163,6 +161,8 @@ def step(
         results.append(f"{built.name}{DIGEST_SUFFIX}")
     else:
         containers, volumes = _run(step, task, parameters, bundle, settings)
+        if image_building.builds(step):
+            containers, volumes = builds.containers(containers[0], settings)
     if step.fetches or step.collects:
         containers, more = artifacts.around(step, plan, containers, parameters, bundle, settings)
         volumes += more
@@ -273,7 +273,7 @@ def _build(
         "volumeMounts": mounts,
         # A pod holds the devices of all its containers, and only the step's program needs them.
         "computeResources": amounts.without_devices(asked) if containers else asked,
-        "securityContext": _PRIVILEGED,
+        "securityContext": builds.PRIVILEGED,
     }
     return [*containers, build], [{"name": "build", "emptyDir": {}}]
 

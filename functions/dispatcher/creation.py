@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlmodel
 
 from fuseml.domain import errors, events, plans
-from fuseml.domain.plans import identity
+from fuseml.domain.plans import conversions, identity
 from fuseml.domain.runs import FINISHED, Observation, advance
 from fuseml.domain.workflows import concurrency
 from fuseml.runtime import clock
@@ -63,7 +63,7 @@ def create(session: sqlmodel.Session, spec: planner.RunSpec, planning: Planning,
     cached = [name for name, step in executed.items() if step.cache]
     # A run without approvals is one execution. In any other run, `advance` begins the first execution.
     row.execution = 0 if any(step.approval for step in plan.steps) else 1
-    runs.add(session, row, [name for name in names if name in reused or name in executed], reused, cached)
+    runs.add(session, row, conversions.listed(plan, names), reused, cached)
     run_locks.note(session, row.id, plan)
     payloads = [
         created,

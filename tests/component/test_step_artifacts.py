@@ -135,7 +135,7 @@ def test_an_artifact_is_read_where_its_record_says(api: Registered, tmp_path: Pa
     assert found(api.store, f"dataset://demo/somewhere/{DIGEST}").binding.extension_id == "minio"
     own = Selector(extension_id="fuseml", service_id="artifacts")
     assert found(api.store, f"dataset://demo/somewhere/{DIGEST}", own).binding.extension_id == "fuseml"
-    with pytest.raises(errors.InvalidError, match=r"is in the store minio/store, not in fuseml/artifacts, and no copy is made"):
+    with pytest.raises(errors.InvalidError, match=r"is in the store minio/store, not in fuseml/artifacts; leave out `store`"):
         found(api.store, f"dataset://demo/there/{DIGEST}", own)
     with pytest.raises(errors.UnresolvedError, match="matches nothing"):
         found(api.store, "model://demo/wine/3", opens=False)

@@ -153,8 +153,8 @@ FULL = plans.StepPlan(
         plans.Output(name="out", image=plans.ImageBuild(name=plans.text("model:1"), dockerfile=plans.text("Dockerfile")), type="integer"),
     ),
     collects=(
-        plans.Collect(output="m", kind="model", name="m", path="out", format="onnx", store=STORE),
-        plans.Collect(output="n", kind="dataset", name="n", path="more", format="csv", store=OTHER_STORE),
+        plans.Collect(output="m", kind="model", name="m", path="out", format="onnx", store=STORE, copied=True),
+        plans.Collect(output="n", kind="dataset", name="n", path="more", format="csv", store=OTHER_STORE, copied=True),
     ),
     needs=("prepare",),
     when=(plans.Condition(input=plans.text("1"), operator="notin", values=(plans.text("2"),)),),

@@ -5,6 +5,13 @@ from __future__ import annotations
 from typing import TypedDict
 
 
+class ArtifactCopy(TypedDict):
+    """The place of a copy of an artifact's contents in another store, `extension/service`."""
+
+    store: str
+    location: str
+
+
 class StoreAccess(TypedDict):
     """An artifact store and an account for it: `environment` holds the variables of its record, with secrets."""
 

@@ -52,7 +52,7 @@ class ProjectStores:
     opened: Callable[[selector.Binding], selector.Binding] = lambda binding: binding
 
     def find(self, text: str, wanted: artifact_planning.Wanted, *, opens: bool) -> artifact_planning.Held:
-        """See `Stores.find`."""
+        """See `Stores.find`. Without `opens`, `wanted` counts only where no store is recorded."""
         reference = artifact_rules.check_address(text)
         if reference.project != self.context.project:
             # Alike for artifacts that exist and that do not: names cannot be probed.
@@ -76,11 +76,39 @@ class ProjectStores:
         self._check(binding, kind, _WRITES)
         return binding
 
+    def copied_to(self, kind: str, holder: selector.Binding, wanted: selector.Selector) -> selector.Binding | None:
+        """See `Stores.copied_to`."""
+        if self._is_among(holder, wanted):
+            return None
+        name, asked = f"{holder.extension_id}/{holder.service_id}", _criteria(wanted)
+        if "open" not in self.facts(holder).capabilities:
+            raise errors.InvalidError(
+                f"the step reads from the stores {asked}, and the artifact is in {name} ({holder.service_resource}), which hands out no "
+                "contents to copy; put the artifact into one of these stores"
+            )
+        target = self._best(kind, _WRITES, wanted)
+        if target is None:
+            raise errors.InvalidError(
+                f"the step reads from the stores {asked}, the artifact is in {name} ({holder.service_resource}), and the project "
+                f"{self.context.project!r} has no such store for a copy of a {kind}; register one that has the operations "
+                f"{' and '.join(sorted(_WRITES))}"
+            )
+        if target.withheld:
+            raise errors.InvalidError(f"the store {target.extension_id}/{target.service_id} for the copy cannot be used: {target.withheld}")
+        return target
+
+    def _is_among(self, holder: selector.Binding, wanted: selector.Selector) -> bool:
+        """Whether a selector would accept the store of a binding."""
+        if wanted.extension_id not in ("", holder.extension_id) or wanted.service_id not in ("", holder.service_id):
+            return False
+        named = {"name": "store", "extension_id": holder.extension_id, "service_id": holder.service_id, "ambiguity": "first"}
+        return not resolution.attempt(self.session, [wanted.model_copy(update=named)], self.context, home=self.home).unresolved
+
     def holder(self, row: artifacts.Artifact, wanted: artifact_planning.Wanted = None, *, opens: bool) -> selector.Binding:
         """The store that holds the contents of an artifact: that of its record, or `wanted` where none is recorded.
 
-        Raises InvalidError for an external artifact, for another `wanted` store than the recorded one, and with `opens` for a store that does
-        not hand out contents.
+        Raises InvalidError for an external artifact, and with `opens` for another `wanted` store than the recorded one and for a store that
+        does not hand out contents.
         """
         if row.external:
             raise errors.InvalidError(f"{row.address} is external: no store of FuseML holds its contents, which are at {row.location}")
@@ -88,7 +116,7 @@ class ProjectStores:
         if recorded is None and wanted is None:
             return self._default(row.kind, {"open"} if opens else set())
         binding = self._resolve(recorded or wanted or selector.Selector())
-        if recorded and wanted:
+        if recorded and wanted and opens:
             self._expect_same(row, binding, self._resolve(wanted))
         self._check(binding, row.kind, {"open"} if opens else set())
         return binding
@@ -98,7 +126,7 @@ class ProjectStores:
         held, asked = (f"{binding.extension_id}/{binding.service_id}" for binding in (holder, wanted))
         if held != asked:
             raise errors.InvalidError(
-                f"{row.address} is in the store {held}, not in {asked}, and no copy is made; leave out `store`, or push a copy to {asked}"
+                f"{row.address} is in the store {held}, not in {asked}; leave out `store`: a step reads contents from every store"
             )
 
     def _resolve(self, wanted: selector.Selector) -> selector.Binding:
@@ -122,20 +150,33 @@ class ProjectStores:
 
     def _default(self, kind: str, needed: set[str] | frozenset[str]) -> selector.Binding:
         """The best store of the category that holds the kind and has the operations; the embedded server's own only without another one."""
-        wanted = [
-            selector.Selector(name=f"{kind}-store", service_resource=resource, service_category=CATEGORY)
-            for resource in resolution.resources(self.session, CATEGORY)
-        ]
-        bindings = resolution.ranked(self.session, wanted, self.context, home=self.home)
-        for binding in sorted(bindings, key=lambda binding: binding.product == BUILT_IN):
-            facts = self.facts(binding)
-            if kind in facts.kinds and needed <= facts.capabilities:
-                return self._completed(binding)
+        best = self._best(kind, needed, selector.Selector())
+        if best is not None:
+            return best
         raise errors.UnresolvedError(
             f"no artifact store of the project {self.context.project!r} holds a {kind}; register one with the category {CATEGORY!r}, "
             "for example a bucket (resource s3)",
             details={"unresolved": [f"{kind}-store"]},
         )
+
+    def _best(self, kind: str, needed: set[str] | frozenset[str], wanted: selector.Selector) -> selector.Binding | None:
+        """The best store of a selector that holds the kind and has the operations; the embedded server's own only without another one."""
+        category = wanted.service_category or ("" if wanted.service_id else CATEGORY)
+        resources = [wanted.service_resource] if wanted.service_resource or not category else resolution.resources(self.session, category)
+        named = {"name": wanted.name or f"{kind}-store", "service_category": category}
+        narrowed = [wanted.model_copy(update={**named, "service_resource": resource}) for resource in resources]
+        bindings = resolution.ranked(self.session, narrowed, self.context, home=self.home)
+        for binding in sorted(bindings, key=lambda binding: binding.product == BUILT_IN):
+            facts = self.facts(binding)
+            if kind in facts.kinds and needed <= facts.capabilities:
+                return self._completed(binding)
+        return None
+
+
+def _criteria(wanted: selector.Selector) -> str:
+    """The criteria of a selector in the spelling of a document."""
+    stated = wanted.model_dump(exclude_defaults=True, exclude={"name"})
+    return "{" + ", ".join(f"{field}: {value}" for field, value in stated.items()) + "}"
 
 
 def _recorded(row: artifacts.Artifact) -> selector.Selector | None:

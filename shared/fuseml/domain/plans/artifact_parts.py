@@ -40,6 +40,8 @@ class Fetch(document.Model):
 class Collect(document.Model):
     """An artifact that the step makes of the files at `path`, which is relative to its folder: they are stored after it has succeeded, and
     the address is the `output`. An anonymous one has no name and is recorded nowhere.
+
+    A `copied` one has the contents of the artifact that the step reads, and is recorded as a further place of them (`conversions`).
     """
 
     output: str
@@ -48,7 +50,8 @@ class Collect(document.Model):
     path: str
     format: str = ""
     store: Store
+    copied: bool = False
 
     @property
     def anonymous(self) -> bool:
-        return not self.name
+        return not self.name and not self.copied

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fuseml.domain import errors, plans, scalars, workflows
 from fuseml.domain.documents import document, expression
-from fuseml.domain.plans import artifact_planning, combinations, run_inputs
+from fuseml.domain.plans import artifact_planning, combinations, conversions, run_inputs
 from fuseml.domain.registry import extension, selector
 from fuseml.domain.workflows import matrix, references, resources, rules
 
@@ -59,7 +59,11 @@ def build(
     values = run_inputs.values(workflow, inputs)
     _check_bindings(workflow, bindings)
     run = _Run(workflow, project, run_name, namespace, codesets, values, bindings, stores or artifact_planning.Unplanned())
-    steps = {step.name: step for planner in run.planners.values() for step in planner.all()}
+    steps: dict[str, plans.StepPlan] = {}
+    for planner in run.planners.values():
+        for step in planner.all():
+            steps |= {copy.name: copy for copy in run.copies.steps() if copy.name not in steps}
+            steps[step.name] = step
     if run.problems:
         raise errors.InvalidError(f"the run cannot be planned: {run.problems[0]}", run.problems)
     producers = {output.name: step.name for step in workflow.steps for output in step.outputs}
@@ -72,14 +76,20 @@ def build(
         inputs=values,
         steps=tuple(steps[name] for name in references.ordered({name: step.needs for name, step in steps.items()})),
         outputs={output.name: run.output(producers[output.name], output.name) for output in workflow.outputs if output.name in producers},
-        bindings=tuple(
-            plans.StepBinding(step=name, binding=bound)
-            for step in workflow.steps
-            for name in step.combinations or [step.name]
-            for bound in (*(bindings[step.name][item.name] for item in step.extensions), *run.stores_of.get(name, ()))
-        ),
+        bindings=tuple(_bindings(run, workflow, bindings)),
         timeout=workflow.timeout,
     )
+
+
+def _bindings(run: _Run, workflow: workflows.Workflow, bindings: Bindings) -> Iterator[plans.StepBinding]:
+    """The bindings of each step: its selectors, and the stores of its artifacts."""
+    for step in workflow.steps:
+        for name in step.combinations or [step.name]:
+            for bound in (*(bindings[step.name][item.name] for item in step.extensions), *run.stores_of.get(name, ())):
+                yield plans.StepBinding(step=name, binding=bound)
+    for name, found in run.copies.bindings.items():
+        for bound in found:
+            yield plans.StepBinding(step=name, binding=bound)
 
 
 def _check_bindings(workflow: workflows.Workflow, bindings: Bindings) -> None:
@@ -115,6 +125,11 @@ class _Run:
         self.inputs = inputs
         self.problems: list[errors.Problem] = []
         self.places = artifact_planning.Places(workflow, stores)
+        self.copies = conversions.Conversions(
+            taken={name for step in workflow.steps for name in (step.name, *step.combinations)},
+            last={step.name: step.last for step in workflow.steps},
+            store=lambda binding, step: artifact_planning.store(binding, self.bound(binding, step)),
+        )
         self.stores_of: dict[str, list[selector.Binding]] = {}
         self.needs_git = any(mount.git for step in workflow.steps for mount in step.mounts)
         self._texts: dict[str, plans.Value] = {}
@@ -138,6 +153,19 @@ class _Run:
     def output(self, step: str, output: str) -> plans.Value:
         """The value of a reference to an output: the name of the image that is built, or else the text that the step will write."""
         return self.planners[step].image_of(output) or (plans.OutputPart(step=step, output=output),)
+
+    def bound(self, binding: selector.Binding, step: str) -> dict[str, plans.Value]:
+        """The variables of a binding for a step."""
+        variables = {key: self.setting(value, step) for key, value in sorted(binding.configuration.items())}
+        return variables | {key: (_secret(binding, key),) for key in sorted(binding.secret_keys)}
+
+    def setting(self, value: str, step: str) -> plans.Value:
+        """A value of a binding's configuration for a step."""
+        return (plans.step_token(step),) if value == extension.STEP_TOKEN else self.text(value)
+
+
+def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:
+    return plans.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
 
 
 class _StepPlanner:
@@ -190,6 +218,8 @@ class _StepPlanner:
     def plan(self) -> plans.StepPlan:
         """The step or the combination, fully resolved."""
         step = self._step
+        if step.image == conversions.CONVERTER:
+            self._problem(("runnable" if step.runnable else "image",), conversions.NOT_IN_DOCUMENTS)
         checkouts = tuple(self._checkout(index, item.codeset) for index, item in enumerate(step.inputs) if item.codeset)
         artifacts = self._artifacts()
         fetched, collected = list(artifacts.fetches()), list(artifacts.collects())
@@ -218,7 +248,15 @@ class _StepPlanner:
             approval=self._approval(step.approval) if step.approval else None,
             cache=plans.Caching(paths=tuple(step.watched)) if step.cache else None,
             combination=self._combination,
-            needs=tuple(last for name in self._waits for last in self._run.planners[name].last),  # at the end: the values above add to it
+            needs=tuple(self._needs(fetched)),  # at the end: the values above add to it
+        )
+
+    def _needs(self, fetched: Sequence[tuple[plans.Fetch, selector.Binding]]) -> Iterator[str]:
+        for name in self._waits:
+            yield from self._run.planners[name].last
+        copies = self._run.copies.bindings
+        yield from dict.fromkeys(
+            part.step for fetch, _ in fetched for part in fetch.uri if isinstance(part, plans.OutputPart) and part.step in copies
         )
 
     @property
@@ -290,12 +328,11 @@ class _StepPlanner:
             fixed=self._fixed,
             variables=self._bound,
             problem=self._problem,
+            copies=self._run.copies,
         )
 
     def _bound(self, binding: selector.Binding) -> dict[str, plans.Value]:
-        """The variables of a binding."""
-        variables: dict[str, plans.Value] = {key: self._setting(value) for key, value in sorted(binding.configuration.items())}
-        return variables | {key: (self._secret(binding, key),) for key in sorted(binding.secret_keys)}
+        return self._run.bound(binding, self._name)
 
     def _variables(self, checkouts: Sequence[plans.Checkout], artifacts: Mapping[str, plans.Value]) -> dict[str, plans.Value]:
         """The step's environment. A later source overrides an earlier one (infra/platform-facts.md 6.4); the first one gives the position."""
@@ -327,14 +364,6 @@ class _StepPlanner:
         if codeset:
             variables |= {"FUSEML_ENV_CODESET": codeset.codeset, plans.COMMIT_VARIABLE: codeset.commit}
         return variables | ({"FUSEML_ENV_FOLDER": checkouts[0].folder} if checkouts and checkouts[0].folder else {})
-
-    def _setting(self, value: str) -> plans.Value:
-        """A value of a binding's configuration."""
-        return (plans.step_token(self._name),) if value == extension.STEP_TOKEN else self._run.text(value)
-
-    @staticmethod
-    def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:
-        return plans.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
 
     def _fixed(self, text: str) -> str:
         """The text of a value that must be known before the run. Raises InvalidError for one that is not (the rules refuse it earlier)."""
@@ -379,9 +408,9 @@ class _StepPlanner:
 
     def _configured(self, binding: selector.Binding, key: str) -> plans.Value:
         if key in binding.secret_keys:
-            return (self._secret(binding, key),)
+            return (_secret(binding, key),)
         if key in binding.configuration:
-            return self._setting(binding.configuration[key])
+            return self._run.setting(binding.configuration[key], self._name)
         keys = sorted({*binding.configuration, *binding.secret_keys})
         listed = f"it has {', '.join(keys)}" if keys else "it has no configuration"
         message = f"extension {binding.name!r} resolved to {binding.extension_id}/{binding.service_id}, which has no {key!r}; {listed}"

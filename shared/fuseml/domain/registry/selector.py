@@ -43,6 +43,10 @@ class Selector(document.Model):
     healthy: bool | None = None
 
 
+TEXTS = ("extension_id", "service_id", "product", "zone", "service_resource", "service_category")
+"""The criteria of a selector that are plain text."""
+
+
 class Context(document.Model):
     """The consumer that selectors are resolved for: its project, its user, and the zone that it runs in."""
 

@@ -67,6 +67,18 @@ class ArtifactMetric(columns.Row, table=True):
     value: float
 
 
+class ArtifactCopy(columns.Row, table=True):
+    """A copy of an artifact's contents in another store, `extension/service`, where its address is `copy_address`."""
+
+    __tablename__ = "artifact_copy"
+
+    address: str = Field(primary_key=True)
+    store: str = Field(primary_key=True)
+    copy_address: str = Field(index=True)
+    location: str
+    created: str
+
+
 class ArtifactTag(columns.Row, table=True):
     """A tag of the name `kind://project/name`: it is on one version, the artifact at `address`."""
 

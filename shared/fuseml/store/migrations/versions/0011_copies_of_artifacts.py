@@ -1,0 +1,20 @@
+"""copies of artifacts in other stores"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "artifact_copy",
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("address", "store", "copy_address", "location", "created")),
+        sa.PrimaryKeyConstraint("address", "store"),
+    )
+    op.create_index(op.f("ix_artifact_copy_copy_address"), "artifact_copy", ["copy_address"], unique=False)

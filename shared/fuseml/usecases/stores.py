@@ -5,40 +5,28 @@ A store is found by a selector, as every tool is, with the credentials of the ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlmodel
 
 from fuseml.domain import artifact, errors
 from fuseml.domain.plans import artifact_planning
-from fuseml.domain.registry import selector
+from fuseml.domain.registry import artifact_stores, selector
 from fuseml.domain.workflows import artifact_rules
 from fuseml.store import artifact_names, artifacts, resolution
 
-CATEGORY = "artifact-store"
-"""The category of the services that are artifact stores."""
-
-BUILT_IN = "fuseml"
-"""The product of the store that the embedded server brings. Every other store is preferred to it."""
+CATEGORY = artifact_stores.CATEGORY
+BUILT_IN = artifact_stores.BUILT_IN
+Facts = artifact_stores.Facts
+FactsOf = artifact_stores.FactsOf
 
 STORE_FACT = "store"
 """The key among the details of an artifact under which its store is recorded, as `extension/service`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """The kinds of artifacts that a store holds, its operations, and the variables that it adds to those of its binding."""
-
-    kinds: frozenset[str]
-    capabilities: frozenset[str]
-    variables: Mapping[str, str]
-
-
-FactsOf = Callable[[selector.Binding], Facts]
-"""From the binding of a store to the facts about it. Raises InvalidError for a binding of no store."""
-
-_WRITES = frozenset({"write", "commit"})
+_READS, _WRITES = artifact_stores.READS, artifact_stores.WRITES
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +53,7 @@ class ProjectStores:
     def reader(self, wanted: selector.Selector) -> selector.Binding:
         """See `Stores.reader`."""
         binding = self._resolve(wanted)
-        self._check(binding, None, {"open"})
+        self._check(binding, None, _READS)
         return binding
 
     def writer(self, kind: str, wanted: artifact_planning.Wanted) -> selector.Binding:
@@ -81,7 +69,7 @@ class ProjectStores:
         if self._is_among(holder, wanted):
             return None
         name, asked = f"{holder.extension_id}/{holder.service_id}", _criteria(wanted)
-        if "open" not in self.facts(holder).capabilities:
+        if not self.facts(holder).capabilities >= _READS:
             raise errors.InvalidError(
                 f"the step reads from the stores {asked}, and the artifact is in {name} ({holder.service_resource}), which hands out no "
                 "contents to copy; put the artifact into one of these stores"
@@ -99,10 +87,8 @@ class ProjectStores:
 
     def _is_among(self, holder: selector.Binding, wanted: selector.Selector) -> bool:
         """Whether a selector would accept the store of a binding."""
-        if wanted.extension_id not in ("", holder.extension_id) or wanted.service_id not in ("", holder.service_id):
-            return False
-        named = {"name": "store", "extension_id": holder.extension_id, "service_id": holder.service_id, "ambiguity": "first"}
-        return not resolution.attempt(self.session, [wanted.model_copy(update=named)], self.context, home=self.home).unresolved
+        pinned = artifact_stores.pinned(wanted, holder)
+        return pinned is not None and not resolution.attempt(self.session, [pinned], self.context, home=self.home).unresolved
 
     def holder(self, row: artifacts.Artifact, wanted: artifact_planning.Wanted = None, *, opens: bool) -> selector.Binding:
         """The store that holds the contents of an artifact: that of its record, or `wanted` where none is recorded.
@@ -112,13 +98,13 @@ class ProjectStores:
         """
         if row.external:
             raise errors.InvalidError(f"{row.address} is external: no store of FuseML holds its contents, which are at {row.location}")
-        recorded = _recorded(row)
-        if recorded is None and wanted is None:
-            return self._default(row.kind, {"open"} if opens else set())
-        binding = self._resolve(recorded or wanted or selector.Selector())
-        if recorded and wanted and opens:
+        named = recorded(row)
+        if named is None and wanted is None:
+            return self._default(row.kind, _READS if opens else frozenset())
+        binding = self._resolve(named or wanted or selector.Selector())
+        if named and wanted and opens:
             self._expect_same(row, binding, self._resolve(wanted))
-        self._check(binding, row.kind, {"open"} if opens else set())
+        self._check(binding, row.kind, _READS if opens else frozenset())
         return binding
 
     @staticmethod
@@ -130,9 +116,8 @@ class ProjectStores:
             )
 
     def _resolve(self, wanted: selector.Selector) -> selector.Binding:
-        is_named = wanted.extension_id or wanted.service_resource or wanted.service_category
-        named = {"name": wanted.name or "store", "service_category": wanted.service_category or ("" if is_named else CATEGORY)}
-        [binding] = resolution.resolve(self.session, [wanted.model_copy(update=named)], self.context, home=self.home).bindings
+        asked = artifact_stores.one_service(wanted).model_copy(update={"name": wanted.name or "store"})
+        [binding] = resolution.resolve(self.session, [asked], self.context, home=self.home).bindings
         return self._completed(binding)
 
     def _completed(self, binding: selector.Binding) -> selector.Binding:
@@ -140,7 +125,7 @@ class ProjectStores:
         added = self.facts(binding).variables
         return self.opened(binding.model_copy(update={"configuration": {**added, **binding.configuration}}))
 
-    def _check(self, binding: selector.Binding, kind: str | None, needed: set[str] | frozenset[str]) -> None:
+    def _check(self, binding: selector.Binding, kind: str | None, needed: frozenset[str]) -> None:
         facts, name = self.facts(binding), f"{binding.extension_id}/{binding.service_id} ({binding.service_resource})"
         if kind is not None and kind not in facts.kinds:
             raise errors.InvalidError(f"the artifact store {name} holds no {kind}; its kinds are {', '.join(sorted(facts.kinds))}")
@@ -148,7 +133,7 @@ class ProjectStores:
             advice = "refer to the artifact by `access: reference`" if missing == ["open"] else "choose another store"
             raise errors.InvalidError(f"the artifact store {name} cannot {' and '.join(missing)} contents for a step; {advice}")
 
-    def _default(self, kind: str, needed: set[str] | frozenset[str]) -> selector.Binding:
+    def _default(self, kind: str, needed: frozenset[str]) -> selector.Binding:
         """The best store of the category that holds the kind and has the operations; the embedded server's own only without another one."""
         best = self._best(kind, needed, selector.Selector())
         if best is not None:
@@ -159,18 +144,12 @@ class ProjectStores:
             details={"unresolved": [f"{kind}-store"]},
         )
 
-    def _best(self, kind: str, needed: set[str] | frozenset[str], wanted: selector.Selector) -> selector.Binding | None:
+    def _best(self, kind: str, needed: frozenset[str], wanted: selector.Selector) -> selector.Binding | None:
         """The best store of a selector that holds the kind and has the operations; the embedded server's own only without another one."""
-        category = wanted.service_category or ("" if wanted.service_id else CATEGORY)
-        resources = [wanted.service_resource] if wanted.service_resource or not category else resolution.resources(self.session, category)
-        named = {"name": wanted.name or f"{kind}-store", "service_category": category}
-        narrowed = [wanted.model_copy(update={**named, "service_resource": resource}) for resource in resources]
-        bindings = resolution.ranked(self.session, narrowed, self.context, home=self.home)
-        for binding in sorted(bindings, key=lambda binding: binding.product == BUILT_IN):
-            facts = self.facts(binding)
-            if kind in facts.kinds and needed <= facts.capabilities:
-                return self._completed(binding)
-        return None
+        wanted_each = artifact_stores.for_each_resource(wanted, kind, functools.partial(resolution.resources, self.session))
+        ranked = resolution.ranked(self.session, wanted_each, self.context, home=self.home)
+        chosen = artifact_stores.best(ranked, kind, needed, self.facts)
+        return self._completed(chosen) if chosen else None
 
 
 def _criteria(wanted: selector.Selector) -> str:
@@ -179,7 +158,8 @@ def _criteria(wanted: selector.Selector) -> str:
     return "{" + ", ".join(f"{field}: {value}" for field, value in stated.items()) + "}"
 
 
-def _recorded(row: artifacts.Artifact) -> selector.Selector | None:
+def recorded(row: artifacts.Artifact) -> selector.Selector | None:
+    """The selector of the store that the record of an artifact names; None where it names none."""
     extension_id, _, service_id = str(row.details.get(STORE_FACT) or "").partition("/")
     if extension_id and service_id:
         return selector.Selector(extension_id=extension_id, service_id=service_id)

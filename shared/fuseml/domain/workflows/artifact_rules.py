@@ -135,6 +135,12 @@ def producer(item: ArtifactInput, scope: expression.Scope) -> expression.OutputR
     return nodes[0] if len(nodes) == 1 and isinstance(nodes[0], expression.OutputReference) else None
 
 
+def is_output_text(item: ArtifactInput, scope: expression.Scope) -> bool:
+    """Whether the address holds the output of a step."""
+    nodes, _ = expression.read(item.address, scope.knows)
+    return any(isinstance(node, expression.OutputReference) for node in nodes)
+
+
 def unknown_stores(workflow: Workflow) -> Iterator[Violation]:
     """Addresses that only a step will write, in no known store."""
     made = artifact_outputs(workflow)

@@ -19,7 +19,7 @@ from fuseml.store import artifact_copies, artifacts, database, runs
 from fuseml.usecases import stores
 from tests import event_keys
 from tests.component import retained
-from tests.component.registered import NOON, Registered, path
+from tests.component.registered import NOON, STEP, Registered, path
 from tests.component.retained import Retained, age
 from tests.component.test_step_artifacts import add, add_bucket
 from tests.contract.artifact_stores import sources
@@ -112,6 +112,45 @@ def test_a_store_that_hands_out_no_contents_has_nothing_to_copy(registry: databa
 
     with pytest.raises(errors.InvalidError, match=r"is in disk/store \(folder\), which hands out no contents to copy"):
         chosen(registry, Selector(extension_id="disk"), Selector(service_resource="s3"), facts=facts)
+
+
+# Mirrors
+
+
+def test_a_mirror_is_set_for_a_kind_of_a_project(store: database.Database) -> None:
+    api = Registered(store)
+    assert api.call("GET", "/artifacts/mirrors") == []
+    body = {"store": {"service_resource": "s3"}}
+    made = api.call("PUT", "/artifacts/mirrors/demo/dataset", body)
+    assert (made["project"], made["kind"], made["store"], made["by"]) == ("demo", "dataset", {"service_resource": "s3"}, "ada")
+    assert api.call("PUT", "/artifacts/mirrors/demo/dataset", body) == made
+    assert api.call("GET", "/artifacts/mirrors?project=demo") == [made] == [api.call("GET", "/artifacts/mirrors/demo/dataset")]
+    assert api.call("GET", "/artifacts/mirrors?project=other") == []
+    with store.read() as session:
+        for project, kind, expected in (("demo", "dataset", "s3"), ("demo", "model", None), ("other", "dataset", None)):
+            found = stores.ProjectStores(session, Context(project=project), "", artifactstores.facts).mirror(kind)
+            assert (found.service_resource if found else None) == expected
+    api.call("DELETE", "/artifacts/mirrors/demo/dataset", status=204)
+    assert "has no mirror for datasets" in api.call("DELETE", "/artifacts/mirrors/demo/dataset", status=404)["message"]
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "status", "message"),
+    [
+        ("none/dataset", {"store": {"product": "minio"}}, 404, "none"),
+        ("demo/code", {"store": {"product": "minio"}}, 400, "steps read no 'code' as an artifact"),
+        ("demo/dataset", {"store": {}}, 400, "needs a criterion"),
+        ("demo/dataset", {"store": {"ambiguity": "error"}}, 400, "needs a criterion"),
+        ("demo/dataset", {"store": {"color": "red"}}, 400, "color"),
+        ("demo/dataset", {}, 400, "store"),
+    ],
+)
+def test_a_wrong_mirror_is_refused(sqlite_store: database.Database, target: str, body: object, status: int, message: str) -> None:
+    api = Registered(sqlite_store)
+    answer = api.call("PUT", f"/artifacts/mirrors/{target}", body, status=status)
+    assert message in str(answer)
+    assert api.call("GET", "/artifacts/mirrors") == []
+    api.call("PUT", "/artifacts/mirrors/demo/dataset", {"store": {"product": "minio"}}, token=STEP, status=403)
 
 
 # The record of a copy

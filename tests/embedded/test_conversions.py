@@ -61,6 +61,21 @@ READ
 """
 
 
+PATH = """
+name: plain
+inputs: [{name: data, type: dataset}]
+outputs: [{name: size}]
+steps:
+  - name: count
+    image: fuseml.local/shell:1
+    inputs:
+      - {name: data, artifact: {address: "{{ inputs.data }}"}}
+    script: |
+      printf '%s' "$(wc -c < "$FUSEML_DATA/large")" > "$FUSEML_ENV_RESULTS/size"
+    outputs: [{name: size}]
+"""
+
+
 def workflow() -> str:
     read = "".join(f"      {line}\n" for line in READ.strip().splitlines())
     return WORKFLOW.replace("READ\n", read).replace("PYTHON", sys.executable)
@@ -140,6 +155,23 @@ def test_steps_read_the_artifacts_of_a_folder_from_a_bucket(
     assert second["outputs"]["served"] == first["outputs"]["served"]
     log = server.call("GET", "/runs/shelf-2/logs/serve-model-copy").body.decode()
     assert f"minio/store has a copy of {model}" in log
+
+
+def test_a_mirror_is_read_by_path_too(server: servers.Server, bucket: s3_servers.Server, tmp_path: pathlib.Path) -> None:
+    address = push(server, tmp_path / "data", 3)
+    register(server, bucket)
+    server.post("/workflows", raw=PATH.encode())
+    said = server.fuseml("artifact", "mirror", "set", "-p", "demo", "--kind", "dataset", "--service-resource", "s3").stdout
+    assert said == "Steps of the project demo read each dataset from the store {service_resource: s3}.\n"
+    assert "service_resource: s3" in server.fuseml("artifact", "mirror", "show").stdout
+    for number, reused in ((1, []), (2, ["count-data-copy"])):
+        server.post("/runs", {"workflow": "plain", "project": "demo", "inputs": {"data": address}})
+        found = server.finished_run(f"plain-{number}")
+        assert (found["state"], found["outputs"]["size"]) == ("succeeded", "3"), found["cause"]
+        server.settled()
+        assert [item["name"] for item in server.get(f"/runs/plain-{number}/plan")["reused"]] == reused
+    server.fuseml("artifact", "mirror", "remove", "-p", "demo", "--kind", "dataset")
+    assert "where they are" in server.fuseml("artifact", "mirror", "show").stderr
 
 
 def test_a_copy_survives_the_death_of_the_server(server: servers.Server, bucket: s3_servers.Server, tmp_path: pathlib.Path) -> None:

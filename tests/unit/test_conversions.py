@@ -161,6 +161,54 @@ def test_a_known_copy_is_reused_by_later_runs_whatever_the_step_is_named() -> No
     assert decided.step("train").needs == ()
 
 
+class Mirrored(workflow_examples.Stores):
+    """The project reads datasets from the store `shelf`."""
+
+    def mirror(self, kind: str) -> selector.Selector | None:
+        return selector.Selector(extension_id="shelf") if kind == "dataset" else None
+
+
+PLAIN = """
+name: w
+inputs: [{name: data}]
+steps:
+  - name: train
+    image: fuseml.local/shell:1
+    inputs:
+      - {name: data, artifact: {address: "{{ inputs.data }}", path: /data}}
+      - {name: base, artifact: {address: "model://demo/base/1"}}
+      - {name: rack, artifact: {address: "{{ inputs.data }}", access: reference, store: {extension_id: rack}}}
+    outputs:
+      - {name: folds, artifact: {kind: dataset, path: folds, anonymous: true}}
+      - {name: table, artifact: {kind: dataset, path: table}}
+  - name: use
+    image: fuseml.local/shell:1
+    inputs:
+      - {name: folds, artifact: {address: "{{ steps.train.outputs.folds }}"}}
+      - {name: table, artifact: {address: "{{ steps.train.outputs.table }}"}}
+"""
+
+
+def test_a_mirror_is_read_in_the_place_of_every_store_that_the_step_does_not_name() -> None:
+    plan = plan_of(PLAIN, Mirrored())
+    assert names(plan) == ["train-data-copy", "train-rack-copy", "train", "use-table-copy", "use"]
+    data, base, rack = plan.step("train").fetches
+    assert data.stored == (plans.OutputPart(step="train-data-copy", output="copy"),)
+    assert (data.address, data.path, data.store.name) == (plans.text(DATA), "/data", "shelf/store")
+    assert (base.stored, base.store.name, rack.store.name) == ((), "minio/store", "rack/store")
+    values = transfers.fetching(plan.step("train"), "demo", {"data": "/d", "base": "/b"})
+    assert values["FUSEML_FETCH_0_ADDRESS"] == data.stored
+    assert values["FUSEML_FETCH_1_ADDRESS"] == base.address
+    assert workflow_examples.variables(plan.step("train"))["FUSEML_DATA_ADDRESS"] == plans.text(DATA)
+    # What is anonymous is read where its step has written it.
+    folds, table = plan.step("use").fetches
+    assert (folds.store.name, table.store.name) == ("for-dataset/store", "shelf/store")
+
+
+def test_without_a_mirror_contents_are_read_where_they_are() -> None:
+    assert names(plan_of(PLAIN)) == ["train-rack-copy", "train", "use"]
+
+
 @pytest.mark.parametrize("changed", [DATA.replace("cars", "bikes"), DATA[:-1] + "b"])
 def test_another_artifact_is_another_copy(changed: str) -> None:
     prints = [step_cache.fingerprint(plan, plan.step("train-data-copy"), {}) for plan in (plan_of(), plan_of(data=changed))]

@@ -145,6 +145,7 @@ FULL = plans.StepPlan(
             asked="dataset://p/d@new",
             uri=plans.text("s3://d/1"),
             path="/data",
+            stored=plans.text("dataset://p/copies/d/1"),
             store=STORE,
         ),
         plans.Fetch(name="more", address=plans.text("dataset://p/e/1"), path="/more", store=OTHER_STORE),

@@ -69,6 +69,9 @@ class Stores:
         more = {"service_category": "artifact-store", "service_resource": "s3", "url": "http://minio:9000"}
         return binding("store", extension_id=wanted.extension_id or "minio", service_id=service, **more)
 
+    def mirror(self, kind: str) -> Selector | None:
+        return None
+
     def writer(self, kind: str, wanted: artifact_planning.Wanted) -> Binding:
         return self.reader(wanted or Selector(extension_id=f"for-{kind}"))
 

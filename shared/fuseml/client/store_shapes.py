@@ -35,3 +35,13 @@ class ArtifactPage(TypedDict):
 
     address: str
     url: str
+
+
+class Mirror(TypedDict):
+    """The stores, a selector, that the steps of a project read artifacts of a kind from."""
+
+    project: str
+    kind: str
+    store: dict[str, object]
+    by: str
+    updated: str

@@ -15,7 +15,7 @@ from fuseml.domain import artifact, errors
 from fuseml.domain.plans import artifact_planning
 from fuseml.domain.registry import artifact_stores, selector
 from fuseml.domain.workflows import artifact_rules
-from fuseml.store import artifact_names, artifacts, resolution
+from fuseml.store import artifact_names, artifacts, mirrors, resolution
 
 CATEGORY = artifact_stores.CATEGORY
 BUILT_IN = artifact_stores.BUILT_IN
@@ -84,6 +84,11 @@ class ProjectStores:
         if target.withheld:
             raise errors.InvalidError(f"the store {target.extension_id}/{target.service_id} for the copy cannot be used: {target.withheld}")
         return target
+
+    def mirror(self, kind: str) -> selector.Selector | None:
+        """See `Stores.mirror`."""
+        row = mirrors.find(self.session, self.context.project, kind)
+        return selector.Selector.model_validate(row.store) if row else None
 
     def _is_among(self, holder: selector.Binding, wanted: selector.Selector) -> bool:
         """Whether a selector would accept the store of a binding."""

@@ -26,7 +26,7 @@ class Fetch(document.Model):
     the variables of the store are its own.
 
     `address` names a version, or is the output of a step that will make it. `asked` is the reference by tag that it was resolved from, and
-    `uri` the location of its contents, if it is known before the run.
+    `uri` the location of its contents, if it is known before the run. `stored` is the address of a copy in the store, if the step reads one.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Fetch(document.Model):
     asked: str = ""
     uri: Value = ()
     path: str = ""
+    stored: Value = ()
     store: Store
 
 

@@ -49,6 +49,9 @@ class Stores(Protocol):
         if `holder` is one of them. Raises InvalidError where none can take it, and for a holder that hands out no contents.
         """
 
+    def mirror(self, kind: str) -> selector.Selector | None:
+        """The stores that steps of the project read artifacts of a kind from, unless they name others; None for every store."""
+
     def writer(self, kind: str, wanted: Wanted) -> selector.Binding:
         """The store for new artifacts of a kind, by default the project's. Raises InvalidError for a store that cannot take them."""
 
@@ -64,6 +67,9 @@ class Unplanned:
 
     def copied_to(self, kind: str, holder: selector.Binding, wanted: selector.Selector) -> selector.Binding | None:
         raise errors.InvalidError("a copy cannot be planned without a registry")
+
+    def mirror(self, kind: str) -> selector.Selector | None:
+        return None
 
     def writer(self, kind: str, wanted: Wanted) -> selector.Binding:
         raise errors.InvalidError(f"the store of a {kind} cannot be planned without a registry")
@@ -152,9 +158,11 @@ class StepArtifacts:
             address, asked, uri, binding = plans.text(held.address), held.asked, plans.text(held.uri), held.binding
         else:
             binding, uri = self._of_step(declared)
-        copy = self._copy(name, declared, address, asked, binding) if is_reference and declared.store else None
+        stored: plans.Value = ()
+        copy = self._copy(name, declared, address, asked, binding)
         if copy:
-            binding, uri = copy
+            binding, step = copy
+            stored, uri = ((plans.OutputPart(step=step, output=output),) for output in (conversions.COPY, conversions.COPY_URI))
         if is_reference and not uri:
             self.problem(
                 ("inputs", index, "artifact", "access"), "the location of this artifact is not known before the run; read its contents"
@@ -165,30 +173,32 @@ class StepArtifacts:
             asked=asked,
             uri=uri,
             path="" if is_reference else artifact_rules.path_of(name, declared),
+            stored=stored,
             store=store(binding, {} if is_reference else self.variables(binding)),
         )
         return fetch, binding
 
     def _copy(
         self, name: str, declared: workflows.ArtifactInput, address: plans.Value, asked: str, holder: selector.Binding
-    ) -> tuple[selector.Binding, plans.Value] | None:
-        """The store and the URI of the copy that the step reads; None if it reads the artifact where it is."""
+    ) -> tuple[selector.Binding, str] | None:
+        """The store of the copy that the step reads, and the step that makes it; None if it reads the artifact where it is."""
         source = artifact_rules.producer(declared, self.scope)
         made = self.places.made(source.step, source.output) if source else None
         is_known = all(isinstance(part, plans.TextPart) for part in address)
-        if declared.store is None or not (made or is_known):
+        if not (made or is_known) or (declared.store and declared.access != "reference"):
             return None
         kind = (
             made.kind if made else artifact.Address.parse("".join(part.text for part in address if isinstance(part, plans.TextPart))).kind
         )
-        target = self.places.stores.copied_to(kind, holder, declared.store)
+        # Its step alone reads what is anonymous: no mirror.
+        read_from = declared.store or (None if made and made.anonymous else self.places.stores.mirror(kind))
+        target = self.places.stores.copied_to(kind, holder, read_from) if read_from else None
         if target is None:
             return None
         wanted = conversions.Wanted(
             address=address, asked=asked, kind=kind, anonymous=bool(made and made.anonymous), holder=holder, target=target
         )
-        step = self.copies.of(wanted, self.name, name, self.step.retries)
-        return target, (plans.OutputPart(step=step.name, output=conversions.COPY_URI),)
+        return target, self.copies.of(wanted, self.name, name, self.step.retries).name
 
     def _of_step(self, declared: workflows.ArtifactInput) -> tuple[selector.Binding, plans.Value]:
         """The store of an artifact that a step of the run makes, and its URI."""

@@ -256,7 +256,10 @@ class _StepPlanner:
             yield from self._run.planners[name].last
         copies = self._run.copies.bindings
         yield from dict.fromkeys(
-            part.step for fetch, _ in fetched for part in fetch.uri if isinstance(part, plans.OutputPart) and part.step in copies
+            part.step
+            for fetch, _ in fetched
+            for part in (*fetch.uri, *fetch.stored)
+            if isinstance(part, plans.OutputPart) and part.step in copies
         )
 
     @property

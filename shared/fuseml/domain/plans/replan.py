@@ -259,7 +259,9 @@ def _rewritten(step: plans.StepPlan, change: _Change) -> plans.StepPlan:
         )
 
     def fetch(item: plans.Fetch) -> plans.Fetch:
-        return item.model_copy(update={"address": _value(item.address, change), "uri": _value(item.uri, change)})
+        return item.model_copy(
+            update={"address": _value(item.address, change), "uri": _value(item.uri, change), "stored": _value(item.stored, change)}
+        )
 
     return step.model_copy(
         update={

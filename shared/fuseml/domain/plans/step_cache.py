@@ -48,6 +48,7 @@ NOT_IN_KEY: Mapping[str, str] = {
     "checkouts.own": _OF_CONTENT,
     "fetches.asked": _OF_VERSION,
     "fetches.uri": _OF_VERSION,
+    "fetches.stored": "a copy has the contents of the version in the address",
     "fetches.store": _OF_VERSION,
     "collects.store": "identity and version of the store's binding are in the key",
     "outputs.type": "a text of another type fails the step, and only succeeded steps are reused",

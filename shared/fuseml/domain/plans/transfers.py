@@ -44,7 +44,7 @@ def fetching(step: plans.StepPlan, project: str, targets: Mapping[str, str]) -> 
     """The variables of the program that puts the contents at `targets` (input -> folder). Empty if there are none to put."""
     variables: dict[str, plans.Value] = {}
     for number, fetch in enumerate(contents(step)):
-        facts = {"ADDRESS": fetch.address, "TARGET": plans.text(targets[fetch.name]), **_store(fetch.store)}
+        facts = {"ADDRESS": fetch.stored or fetch.address, "TARGET": plans.text(targets[fetch.name]), **_store(fetch.store)}
         variables |= {f"{FETCH}_{number}_{name}": value for name, value in facts.items()}
     if not variables:
         return {}

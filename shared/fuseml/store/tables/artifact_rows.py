@@ -79,6 +79,18 @@ class ArtifactCopy(columns.Row, table=True):
     created: str
 
 
+class ArtifactMirror(columns.Row, table=True):
+    """The stores, a selector, that the steps of a project read artifacts of a kind from, set by `by`."""
+
+    __tablename__ = "artifact_mirror"
+
+    project: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    store: dict[str, Any] = Field(sa_type=columns.Json)
+    by: str
+    updated: str
+
+
 class ArtifactTag(columns.Row, table=True):
     """A tag of the name `kind://project/name`: it is on one version, the artifact at `address`."""
 

@@ -1,4 +1,4 @@
-"""copies of artifacts in other stores"""
+"""copies of artifacts in other stores, and mirrors"""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("address", "store"),
     )
     op.create_index(op.f("ix_artifact_copy_copy_address"), "artifact_copy", ["copy_address"], unique=False)
+    op.create_table(
+        "artifact_mirror",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("store", sa.JSON(), nullable=False),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("updated", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "kind"),
+    )

@@ -57,7 +57,8 @@ def _described(
     address = artifact.Address.parse(text)
     if connection is None:
         return Collected(part, address)
-    if (address.kind, address.project, address.name) != (part.kind, project, part.name):
+    is_planned = (address.kind, address.project) == (part.kind, project) and (part.copied or address.name == part.name)
+    if not is_planned:
         planned = f"{part.kind}://{project}/{part.name}"
         raise errors.InvalidError(f"the output {part.output!r} is {text[: artifact.LONGEST]!r}, not a version of {planned}, as planned")
     artifact.check_new(address)

@@ -12,11 +12,11 @@ from functions.artifacts import collected
 from fuseml.domain import artifact, errors, events, plans
 from fuseml.domain.artifacts import descriptor
 from fuseml.domain.documents import strict_json
-from fuseml.domain.plans import combinations, transfers
+from fuseml.domain.plans import combinations, conversions, transfers
 from fuseml.domain.runnables import variants
 from fuseml.domain.workflows import Workflow, deployment
 from fuseml.runtime import clock
-from fuseml.store import artifact_names, artifacts, codesets, decisions, lineage, runs, workflows
+from fuseml.store import artifact_copies, artifact_names, artifacts, codesets, decisions, executions, lineage, runs, workflows
 from fuseml.usecases import artifact_records, image_builds, model_digests, runnables, stores
 
 
@@ -82,6 +82,9 @@ def on_step_finished(session: sqlmodel.Session, event: events.Event, made: Mappi
     recorded: list[events.Payload] = _runnables(session, event, run, step)
     read = _fetched(session, run, step.step)
     for made_of in made.values():
+        if made_of.part.copied:
+            _record_copy(session, made_of, read)
+            continue
         recorded += _record_collected(session, run, step, made_of, _sources(session, run, plan, step.step, made_of.address, read))
     for address, value in named.items():
         is_dataset = address.kind == "dataset"
@@ -167,6 +170,26 @@ def _record_collected(
     )
     _link(session, run, step.step, read, made.address)
     return payloads
+
+
+def _record_copy(session: sqlmodel.Session, made: collected.Collected, read: Sequence[artifact.Address]) -> None:
+    """Record a further place of the contents of the artifact that the step has copied. None of an artifact that was deleted meanwhile."""
+    [source] = read
+    store = made.part.store.name
+    if not conversions.is_copy(made.address, store, source):
+        raise errors.InvalidError(f"{made.address} is no copy of {source} in the store {store}, as planned")
+    if made.description is None:
+        return
+    copy = artifact_copies.ArtifactCopy(
+        address=str(source), store=store, copy_address=str(made.address), location=made.uri, created=clock.now()
+    )
+    artifact_copies.record(session, copy, made.deletion)
+    if artifacts.find(session, str(source)) is not None:
+        return
+    if artifact_names.deletion(session, str(source)) is None:
+        # Events have no order: the report of the step that made it is on its way.
+        raise errors.TemporaryError(f"{source} is not recorded yet")
+    executions.forget(session, artifact_copies.discard(session, str(source), clock.now()))
 
 
 def _link(session: sqlmodel.Session, run: runs.Run, step: str, read: Sequence[artifact.Address], address: artifact.Address) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import urllib.parse
 
-from functions.artifacts import contents, naming, provenance, retention, service, wire
+from functions.artifacts import contents, mirrors, naming, provenance, retention, service, wire
 from functions.artifacts.deps import Deps
 from functions.artifacts.paths import ONE, address_of
 from fuseml.domain import artifact, errors
@@ -24,6 +24,7 @@ def register(api: http.Api, deps: Deps) -> None:
     _register_names(api, deps)
     _register_lineage(api, deps)
     provenance.register(api, deps)
+    mirrors.register(api, deps)
     retention.register(api, deps)
 
 

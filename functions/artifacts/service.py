@@ -16,7 +16,18 @@ from fuseml.domain.registry import versions
 from fuseml.domain.runnables import descriptor as runnable_descriptor
 from fuseml.domain.runnables import matching
 from fuseml.runtime import auth, clock, cloudevents
-from fuseml.store import applications, artifact_names, artifact_search, artifacts, codesets, lineage, paging, runs
+from fuseml.store import (
+    applications,
+    artifact_copies,
+    artifact_names,
+    artifact_search,
+    artifacts,
+    codesets,
+    executions,
+    lineage,
+    paging,
+    runs,
+)
 from fuseml.usecases import artifact_records, runnables
 
 MOST_EDGES = 2000
@@ -29,12 +40,13 @@ _FACTS = ("digest", "run", "step", "type", "format", "size", "location", "extern
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An artifact with its metrics and names."""
+    """An artifact with its metrics and names, and the copies of its contents."""
 
     row: artifacts.Artifact
     metrics: Mapping[str, float]
     tags: Sequence[artifact_names.Tag]
     labels: Sequence[str]
+    copies: Sequence[artifact_copies.ArtifactCopy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +80,14 @@ def _fits(taken: runnable_descriptor.Input, row: artifacts.Artifact) -> bool:
 
 
 def views(session: sqlmodel.Session, rows: Sequence[artifacts.Artifact]) -> list[View]:
-    """The artifacts with their metrics and names."""
+    """The artifacts with their metrics, names and copies."""
     addresses = [row.address for row in rows]
     metrics, tags = artifacts.metrics_of(session, addresses), artifact_names.tags(session, addresses)
-    labels = artifact_names.labels(session, addresses)
-    return [View(row, metrics.get(row.address, {}), tags.get(row.address, []), labels.get(row.address, [])) for row in rows]
+    labels, copies = artifact_names.labels(session, addresses), artifact_copies.of(session, addresses)
+    return [
+        View(row, metrics.get(row.address, {}), tags.get(row.address, []), labels.get(row.address, []), copies.get(row.address, []))
+        for row in rows
+    ]
 
 
 def get(deps: Deps, reference: artifact.Address | artifact.Tagged, caller: auth.Caller) -> View:
@@ -198,7 +213,7 @@ def _given_facts(given: descriptor.Descriptor) -> dict[str, object]:
 
 
 def delete(deps: Deps, address: artifact.Address, by: str) -> None:
-    """Delete the descriptor of an artifact; its contents and its lineage stay. Raises NotFoundError, ConflictError while it is in use."""
+    """Delete the descriptor of an artifact; its contents and its lineage stay, its copies in other stores go. Raises NotFoundError, ConflictError while it is in use."""
     with deps.store.write() as session:
         row = artifacts.get(session, str(address))
         tags = [tag.tag for tag in artifact_names.tags(session, [row.address]).get(row.address, [])]
@@ -213,6 +228,7 @@ def delete(deps: Deps, address: artifact.Address, by: str) -> None:
             raise errors.ConflictError(f"{address} is served by {', '.join(serving[:_SHOWN])}; serve another version first")
         noted = artifact_names.note_deletion(session, row, by, clock.now())
         digest = row.digest
+        executions.forget(session, artifact_copies.discard(session, row.address, clock.ahead(deps.contents_grace)))
         artifacts.delete(session, row)
         deleted = events.ArtifactDeleted(address=str(address), by=by, change=noted.sequence or 0, digest=digest)
         enqueued = cloudevents.enqueue(session, deleted)

@@ -32,9 +32,17 @@ class Tag(Wire):
     updated: str
 
 
+class Copy(Wire):
+    """The place of a copy of the contents in another store, `extension/service`."""
+
+    store: str
+    location: str
+
+
 class Artifact(Wire):
     """The descriptor of an artifact, and its names. `address` is `kind://project/name/version`; `digest` is `algorithm:value`, `size` is in
     bytes, `location` is the URI of the contents. `step` of `run` produced it. `metadata` describes the contents further.
+    `copies` are those that runs have made for steps that read from other stores.
     """
 
     address: str
@@ -55,6 +63,7 @@ class Artifact(Wire):
     tags: list[Tag]
     labels: list[str]
     metadata: dict[str, Any]
+    copies: list[Copy]
     created: str
 
     @staticmethod
@@ -69,10 +78,11 @@ class Artifact(Wire):
             tags=[Tag.model_validate(tag) for tag in view.tags],
             labels=list(view.labels),
             metadata=row.details,
+            copies=[Copy.model_validate(copy) for copy in view.copies],
         )
 
 
-_COLUMNS = Artifact.model_fields.keys() - {"framework", "metrics", "tags", "labels", "metadata"}
+_COLUMNS = Artifact.model_fields.keys() - {"framework", "metrics", "tags", "labels", "metadata", "copies"}
 
 
 class NewVersion(Wire):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlmodel
 
 from fuseml.domain import errors, events, plans
-from fuseml.domain.plans import identity
+from fuseml.domain.plans import conversions, identity
 from fuseml.domain.runs import FINISHED, Observation, advance
 from fuseml.domain.workflows import concurrency
 from fuseml.runtime import clock
@@ -60,15 +60,10 @@ def create(session: sqlmodel.Session, spec: planner.RunSpec, planning: Planning,
     row.plan = plan.model_dump(mode="json")
     reused = {step.name: step for step in plan.reused}
     executed = {step.name: step for step in plan.steps}
-    # The plan has further steps, which build images, before those of the document.
-    listed = [
-        *(name for name in {**reused, **executed} if name not in names),
-        *(name for name in names if name in reused or name in executed),
-    ]
     cached = [name for name, step in executed.items() if step.cache]
     # A run without approvals is one execution. In any other run, `advance` begins the first execution.
     row.execution = 0 if any(step.approval for step in plan.steps) else 1
-    runs.add(session, row, listed, reused, cached)
+    runs.add(session, row, conversions.listed(plan, names), reused, cached)
     run_locks.note(session, row.id, plan)
     payloads = [
         created,

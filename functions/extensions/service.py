@@ -10,6 +10,7 @@ from typing import Literal
 import sqlmodel
 
 from functions.extensions.deps import Deps
+from fuseml import artifactstores
 from fuseml.domain import errors, events
 from fuseml.domain.registry import constraint, custody, extension, registry
 from fuseml.domain.registry.selector import Selector
@@ -85,7 +86,7 @@ def delete(deps: Deps, extension_id: str, expected: int | None, *, force: bool) 
     with deps.store.write() as session:
         stored = _expected(session, extension_id, expected)
         if not force:
-            refuse_breaking(assess(session, stored, None, home=deps.zone), f"extension {extension_id}")
+            refuse_breaking(assess(session, stored, None, home=deps.zone, facts=artifactstores.facts), f"extension {extension_id}")
         removed = extensions.remove(session, extension_id)
         webhooks.forget_tracker(session, extension_id)
         enqueued = cloudevents.enqueue(session, events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
@@ -102,20 +103,20 @@ def plan(deps: Deps, document: extension.Extension, scope: Scope) -> impact.Impa
         if scope == "record":
             registry.refuse_anonymous(document)
         record = _updated(deps, stored, document, scope) if stored else registry.create(document, clock.now(), _new_id)
-        return assess(session, stored, record, home=deps.zone)
+        return assess(session, stored, record, home=deps.zone, facts=artifactstores.facts)
 
 
 def plan_update(deps: Deps, extension_id: str, document: extension.Extension, expected: int | None, scope: Scope) -> impact.Impact:
     """The impact of `update`. Raises as it does."""
     with deps.store.read() as session:
         stored = _expected(session, extension_id, expected)
-        return assess(session, stored, _updated(deps, stored, document, scope), home=deps.zone)
+        return assess(session, stored, _updated(deps, stored, document, scope), home=deps.zone, facts=artifactstores.facts)
 
 
 def plan_deletion(deps: Deps, extension_id: str, expected: int | None) -> impact.Impact:
     """The impact of a forced `delete`. Raises NotFoundError, StaleError."""
     with deps.store.read() as session:
-        return assess(session, _expected(session, extension_id, expected), None, home=deps.zone)
+        return assess(session, _expected(session, extension_id, expected), None, home=deps.zone, facts=artifactstores.facts)
 
 
 def parts(deps: Deps, extension_id: str, collection: registry.Path) -> list[extension.Part]:
@@ -186,7 +187,7 @@ def _change(deps: Deps, extension_id: str, expected: int | None, change: Change,
         if changed is stored:
             return stored
         if removal:
-            refuse_breaking(assess(session, stored, changed, home=deps.zone), removal)
+            refuse_breaking(assess(session, stored, changed, home=deps.zone, facts=artifactstores.facts), removal)
         extensions.replace(session, changed, clock.now())
         enqueued = cloudevents.enqueue(session, events.ExtensionUpdated(extension=changed.id, revision=changed.revision))
     cloudevents.relay(deps.store, deps.publisher, enqueued)

@@ -34,8 +34,11 @@ class Registry:
 
     def add_workflow(self, name: str, *selectors: Mapping[str, Any], assigned: str | None = "code://demo/code") -> None:
         """Store a workflow of one step, `trainer`, assigned to a pattern unless that is None."""
-        step = {"name": "trainer", "image": "trainer:1", "extensions": list(selectors)}
-        document = Workflow.model_validate({"name": name, "steps": [step]})
+        self.add_steps(name, {"name": "trainer", "image": "trainer:1", "extensions": list(selectors)}, assigned=assigned)
+
+    def add_steps(self, name: str, *steps: Mapping[str, Any], assigned: str | None = "code://demo/code") -> None:
+        """Store a workflow of these steps."""
+        document = Workflow.model_validate({"name": name, "steps": list(steps)})
         with self.store.write() as session:
             workflows.add(session, name, document.model_dump(mode="json", by_alias=True, exclude_defaults=True), clock.now())
             if assigned:

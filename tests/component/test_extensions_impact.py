@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from fuseml.domain.artifacts import names
 from fuseml.domain.registry import extension, resolution
 from fuseml.domain.registry.selector import Context, Selector
 from fuseml.runtime import clock, secrets
-from fuseml.store import extensions, runs
+from fuseml.store import artifact_names, artifacts, extensions, runs
 from fuseml.store.tables import run_rows
 from fuseml.usecases import sealing
 from tests.component.extensions_app import Registry
@@ -59,6 +60,35 @@ def send(registry: Registry, method: str, path: str, body: object = None, status
 
 def effects(result: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     return {(effect["workflow"], effect["project"]): effect["effect"] for effect in result["effects"]}
+
+
+def test_the_artifact_stores_of_workflows_are_part_of_the_impact(registry: Registry) -> None:
+    data = {"name": "data", "artifact": {"address": "dataset://demo/raw@latest"}}
+    made = {"name": "model", "artifact": {"kind": "model", "path": "out"}}
+    registry.add_steps("train", {"name": "fit", "image": "fit:1", "inputs": [data], "outputs": [made]})
+    disk: dict[str, Any] = {"id": "disk", "product": "disk"}
+    disk["services"] = [{"id": "store", "resource": "folder", "category": "artifact-store", "endpoints": [{"url": "file:///srv"}]}]
+    planned = send(registry, "POST", "/extensions/plan", disk)
+    assert [(effect["step"], effect["selector"], effect["effect"]) for effect in planned["effects"]] == [
+        ("fit", "output model", "resolves")
+    ]
+    send(registry, "POST", "/extensions", disk, status=201)
+    with registry.store.write() as session:
+        row = artifacts.Artifact(
+            address="dataset://demo/raw/1",
+            kind="dataset",
+            project="demo",
+            name="raw",
+            version="1",
+            details={"store": "disk/store"},
+            created="",
+        )
+        artifacts.record(session, row)
+        artifact_names.put_tag(session, row, "latest", names.Placed(row.address, immutable=False), "ada", clock.now())
+    refused = send(registry, "DELETE", "/extensions/disk", status=409)
+    assert "train/fit 'input data', train/fit 'output model' would match nothing without it" in refused["message"]
+    planned = send(registry, "DELETE", "/extensions/disk?dry_run=true")
+    assert {effect["selector"]: effect["effect"] for effect in planned["effects"]} == {"input data": "breaks", "output model": "breaks"}
 
 
 def test_a_plan_of_a_new_record_reports_its_impact_and_stores_nothing(registry: Registry) -> None:

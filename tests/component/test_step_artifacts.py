@@ -12,7 +12,7 @@ from fuseml import artifactstores
 from fuseml.artifactstores import reach
 from fuseml.domain import errors, events, plans
 from fuseml.domain.plans import artifact_planning
-from fuseml.domain.registry import extension
+from fuseml.domain.registry import artifact_stores, extension
 from fuseml.domain.registry.selector import Context, Selector
 from fuseml.runtime import catalog
 from fuseml.servings import record
@@ -83,7 +83,7 @@ def found(
     wanted: artifact_planning.Wanted = None,
     *,
     opens: bool = True,
-    facts: stores.FactsOf = artifactstores.facts,
+    facts: artifact_stores.FactsOf = artifactstores.facts,
 ) -> artifact_planning.Held:
     with store.read() as session:
         return stores.ProjectStores(session, Context(project="demo"), "", facts).find(address, wanted, opens=opens)
@@ -135,7 +135,7 @@ def test_an_artifact_is_read_where_its_record_says(api: Registered, tmp_path: Pa
     assert found(api.store, f"dataset://demo/somewhere/{DIGEST}").binding.extension_id == "minio"
     own = Selector(extension_id="fuseml", service_id="artifacts")
     assert found(api.store, f"dataset://demo/somewhere/{DIGEST}", own).binding.extension_id == "fuseml"
-    with pytest.raises(errors.InvalidError, match=r"is in the store minio/store, not in fuseml/artifacts, and no copy is made"):
+    with pytest.raises(errors.InvalidError, match=r"is in the store minio/store, not in fuseml/artifacts; leave out `store`"):
         found(api.store, f"dataset://demo/there/{DIGEST}", own)
     with pytest.raises(errors.UnresolvedError, match="matches nothing"):
         found(api.store, "model://demo/wine/3", opens=False)
@@ -149,8 +149,8 @@ def test_a_store_without_contents_by_path_is_read_by_reference_only(sqlite_store
     add(sqlite_store, "cards", "model-cards", "http://cards")
     api.register("model://demo/wine/3", metadata={"store": "cards/store"})
 
-    def facts(_: object) -> stores.Facts:
-        return stores.Facts(frozenset({"model"}), frozenset({"commit"}), {})
+    def facts(_: object) -> artifact_stores.Facts:
+        return artifact_stores.Facts(frozenset({"model"}), frozenset({"commit"}), {})
 
     with pytest.raises(errors.InvalidError, match="cannot open contents for a step; refer to the artifact by `access: reference`"):
         found(sqlite_store, "model://demo/wine/3", facts=facts)

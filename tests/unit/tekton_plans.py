@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fuseml.domain import plans
-from fuseml.domain.plans import image_building, planning, replan
+from fuseml.domain.plans import conversions, image_building, planning, replan
 from fuseml.domain.registry import selector
 from fuseml.domain.runnables import descriptor
 from fuseml.domain.runnables import steps as runnable_steps
@@ -113,6 +113,41 @@ def _artifacts() -> plans.Plan:
         needs=("train",),
     )
     return make(train, use, outputs={"model": engines.out("train", "model")})
+
+
+def _conversion() -> plans.Plan:
+    """A model is copied to another store before a step that reads it from there."""
+    shelf = bucket().model_copy(update={"extension": "shelf", "url": "http://shelf:9000"})
+    train = engines.shell(
+        "train",
+        "fit out/model",
+        image="registry.example.com/fit:1",
+        outputs=["model"],
+        collects=(plans.Collect(output="model", kind="model", name="churn", path="out/model", store=bucket()),),
+    )
+    copy = plans.StepPlan(
+        name="serve-model-copy",
+        image=plans.text(conversions.CONVERTER),
+        fetches=(plans.Fetch(name="artifact", address=engines.out("train", "model"), store=bucket()),),
+        outputs=(plans.Output(name=conversions.COPY), plans.Output(name=conversions.COPY_URI)),
+        collects=(plans.Collect(output=conversions.COPY, kind="model", path="", store=shelf, copied=True),),
+        needs=("train",),
+    )
+    refer = plans.Fetch(
+        name="model",
+        address=engines.out("train", "model"),
+        uri=engines.out("serve-model-copy", conversions.COPY_URI),
+        store=shelf.model_copy(update={"variables": ()}),
+    )
+    serve = engines.shell(
+        "serve",
+        "serve",
+        image="registry.example.com/serve:1",
+        env={"FUSEML_MODEL_URI": engines.out("serve-model-copy", conversions.COPY_URI)},
+        fetches=(refer,),
+        needs=("train", "serve-model-copy"),
+    )
+    return make(train, copy, serve)
 
 
 def _texts() -> plans.Plan:
@@ -305,6 +340,7 @@ PLANS: dict[str, Callable[[], plans.Plan]] = {
     "artifacts": _artifacts,
     "step-tokens": _step_tokens,
     "conditions": _conditions,
+    "conversion": _conversion,
     "image": _image,
     "image-dockerfile-from-step": _image_with_dockerfile_from_step,
     "image-of-runnable": _image_of_runnable,

@@ -159,5 +159,5 @@ def test_steps_that_cannot_match_the_record_are_unchanged() -> None:
     uses = [impact.Use(steps({"name": "tracking", "service_resource": "mlflow-tracking"}, name="a")), impact.Use(steps(STORE, name="b"))]
     result = assess(before, changed(before, {"services": []}), uses=uses)
     assert [(effect.workflow, effect.effect) for effect in result.effects] == [("a", "unchanged"), ("b", "breaks")]
-    assert [step.name for step in impact.candidate_steps(uses[0].workflow, before)] == []
+    assert [step.name for step in uses[0].affected(before)] == []
     assert result.summary == "selectors of workflows: 1 no longer resolves, 1 stays as it is"

@@ -145,6 +145,7 @@ FULL = plans.StepPlan(
             asked="dataset://p/d@new",
             uri=plans.text("s3://d/1"),
             path="/data",
+            stored=plans.text("dataset://p/copies/d/1"),
             store=STORE,
         ),
         plans.Fetch(name="more", address=plans.text("dataset://p/e/1"), path="/more", store=OTHER_STORE),
@@ -153,8 +154,8 @@ FULL = plans.StepPlan(
         plans.Output(name="out", image=plans.ImageBuild(name=plans.text("model:1"), dockerfile=plans.text("Dockerfile")), type="integer"),
     ),
     collects=(
-        plans.Collect(output="m", kind="model", name="m", path="out", format="onnx", store=STORE),
-        plans.Collect(output="n", kind="dataset", name="n", path="more", format="csv", store=OTHER_STORE),
+        plans.Collect(output="m", kind="model", name="m", path="out", format="onnx", store=STORE, copied=True),
+        plans.Collect(output="n", kind="dataset", name="n", path="more", format="csv", store=OTHER_STORE, copied=True),
     ),
     needs=("prepare",),
     when=(plans.Condition(input=plans.text("1"), operator="notin", values=(plans.text("2"),)),),

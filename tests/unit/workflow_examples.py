@@ -57,12 +57,20 @@ class Stores:
         if "gone" in text:
             raise errors.NotFoundError(f"there is no artifact {text}")
         exact = text.replace("@latest", f"/{VERSION}")
-        return artifact_planning.Held(exact, text if "@" in text else "", "s3://bucket/x", self.reader(wanted or Selector()))
+        holder = self.reader((opens and wanted) or Selector())
+        return artifact_planning.Held(exact, text if "@" in text else "", "s3://bucket/x", holder)
+
+    def copied_to(self, kind: str, holder: Binding, wanted: Selector) -> Binding | None:
+        target = self.reader(wanted)
+        return None if (target.extension_id, target.service_id) == (holder.extension_id, holder.service_id) else target
 
     def reader(self, wanted: Selector) -> Binding:
         service = "store" if wanted == Selector(extension_id=wanted.extension_id) else f"store of {wanted.model_dump_json()}"
         more = {"service_category": "artifact-store", "service_resource": "s3", "url": "http://minio:9000"}
         return binding("store", extension_id=wanted.extension_id or "minio", service_id=service, **more)
+
+    def mirror(self, kind: str) -> Selector | None:
+        return None
 
     def writer(self, kind: str, wanted: artifact_planning.Wanted) -> Binding:
         return self.reader(wanted or Selector(extension_id=f"for-{kind}"))

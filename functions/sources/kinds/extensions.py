@@ -9,6 +9,7 @@ import sqlmodel
 
 from functions.sources.deps import Deps
 from functions.sources.kinds.put import Put, digest
+from fuseml import artifactstores
 from fuseml.domain import events
 from fuseml.domain.registry import custody, difference, extension, registry
 from fuseml.runtime import clock
@@ -53,7 +54,8 @@ def put(deps: Deps, session: sqlmodel.Session, item: extension.Extension) -> Put
 def remove(deps: Deps, session: sqlmodel.Session, name: str) -> Sequence[events.Payload]:
     """See `Kind`: while assigned workflows need it."""
     stored = extensions.get(session, name)
-    registry_impact.refuse_breaking(registry_impact.assess(session, stored, None, home=deps.zone), f"extension {name}")
+    impact = registry_impact.assess(session, stored, None, home=deps.zone, facts=artifactstores.facts)
+    registry_impact.refuse_breaking(impact, f"extension {name}")
     removed = extensions.remove(session, name)
     webhooks.forget_tracker(session, name)
     return [events.ExtensionRemoved(extension=removed.id, revision=removed.revision)]

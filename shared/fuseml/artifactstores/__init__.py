@@ -36,9 +36,8 @@ from fuseml.artifactstores.port import (
 from fuseml.domain import artifact, errors
 
 if TYPE_CHECKING:
-    from fuseml.domain.registry import selector
+    from fuseml.domain.registry import artifact_stores, selector
     from fuseml.githosts import GitHost
-    from fuseml.usecases import stores
 
 __all__ = [
     "CAPABILITIES",
@@ -200,21 +199,21 @@ def connect(connection: Connection) -> ArtifactStore:
     return store
 
 
-def facts(binding: selector.Binding) -> stores.Facts:
+def facts(binding: selector.Binding) -> artifact_stores.Facts:
     """The facts about the store of a binding, without a connection to it. Raises InvalidError for a binding of no store.
 
     An agent declares its kinds and operations over the network, so its record states the kinds, and its refusals fail the step.
     """
     # Imported here: the programs before and after a step, which need no database, would spend most of their time on its import.
-    from fuseml.usecases import stores
+    from fuseml.domain.registry import artifact_stores
 
     if binding.service_resource == AGENT:
-        return stores.Facts(_kinds_of_agent(binding), frozenset(CAPABILITIES), {})
+        return artifact_stores.Facts(_kinds_of_agent(binding), frozenset(CAPABILITIES), {})
     # Placeholders stand for the secrets: no fact depends on one.
     secrets = {key: f"<secret {key}>" for key in binding.secret_keys}
     store = connect(Connection(binding.service_resource, binding.url, {**binding.configuration, **secrets}))
     variable = URL_VARIABLES.get(binding.service_resource)
-    return stores.Facts(store.kinds, frozenset(store.capabilities), {variable: binding.url} if variable and binding.url else {})
+    return artifact_stores.Facts(store.kinds, frozenset(store.capabilities), {variable: binding.url} if variable and binding.url else {})
 
 
 def _kinds_of_agent(binding: selector.Binding) -> frozenset[str]:

@@ -17,7 +17,7 @@ from fuseml.domain.workflows import artifact_rules
 def main(environment: Mapping[str, str]) -> None:
     """Put every artifact. Raises PermanentError for one that does not exist or is damaged, TemporaryError if its store stays away."""
     for transfer in program.read(environment, transfers.FETCH):
-        address = _address(transfer.facts["ADDRESS"], environment[transfers.PROJECT])
+        address = address_of(transfer.facts["ADDRESS"], environment[transfers.PROJECT])
         program.patiently(lambda transfer=transfer, address=address: _put(transfer, address))  # type: ignore[misc]
 
 
@@ -41,7 +41,7 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
-def _address(text: str, project: str) -> artifact.Address:
+def address_of(text: str, project: str) -> artifact.Address:
     """The address in a plan, or in the output of a step.
 
     Raises InvalidError for one that no step reads, ForbiddenError for an artifact of another project.

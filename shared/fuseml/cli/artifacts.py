@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fuseml.cli import artifact_contents, lineage_tree, options, output, retention, session, terminal
+from fuseml.cli import artifact_contents, lineage_tree, mirrors, options, output, retention, session, terminal
 from fuseml.cli.events import moment
 from fuseml.domain import errors
 
@@ -296,4 +296,5 @@ app.command(epilog=options.examples(*_PUSH))(artifact_contents.push)
 app.command(epilog=options.examples("fuseml artifact pull dataset://demo/patients@latest --to data"))(artifact_contents.pull)
 app.command(epilog=options.examples("fuseml artifact prune --dry-run", "fuseml artifact prune -p demo --kind model --yes"))(retention.prune)
 app.add_typer(retention.app, name="retention")
+app.add_typer(mirrors.app, name="mirror")
 app.command(name="open", epilog=options.examples("fuseml artifact open model://demo/diabetes/1"))(artifact_contents.open_)

@@ -69,7 +69,8 @@ def _artifacts(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
                 "store": _store(item),
             }
         for item in _items(step.get("collects")):
-            name = f"{item['kind']} {item['name']}" if item["name"] else f"anonymous {item['kind']}"
+            copied = item.get("copied")
+            name = f"{item['kind']} {item['name']}" if item["name"] else f"{'copy of a' if copied else 'anonymous'} {item['kind']}"
             yield {
                 "step": step["name"],
                 "artifact": f"collect {item['output']}",

@@ -10,6 +10,7 @@ from fuseml.client import (
     codesets,
     events,
     extensions,
+    mirrors,
     pipelines,
     predictions,
     projects,
@@ -42,6 +43,7 @@ class Client:
         self.applications = applications.Applications(self._transport)
         self.artifacts = artifacts.Artifacts(self._transport)
         self.retention = retention.Retention(self._transport)
+        self.mirrors = mirrors.Mirrors(self._transport)
         self.events = events.Events(self._transport)
         self.extensions = extensions.Extensions(self._transport)
         self.resolver = resolve.Resolver(self._transport)

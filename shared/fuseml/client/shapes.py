@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Required, TypedDict
 
+from fuseml.client.store_shapes import ArtifactCopy
+
 
 class User(TypedDict):
     """A member of a project."""
@@ -380,6 +382,7 @@ class Artifact(TypedDict):
     tags: list[ArtifactTag]
     labels: list[str]
     metadata: dict[str, object]
+    copies: list[ArtifactCopy]
     created: str
 
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 from typing import TypedDict
 
 
+class ArtifactCopy(TypedDict):
+    """The place of a copy of an artifact's contents in another store, `extension/service`."""
+
+    store: str
+    location: str
+
+
 class StoreAccess(TypedDict):
     """An artifact store and an account for it: `environment` holds the variables of its record, with secrets."""
 
@@ -28,3 +35,13 @@ class ArtifactPage(TypedDict):
 
     address: str
     url: str
+
+
+class Mirror(TypedDict):
+    """The stores, a selector, that the steps of a project read artifacts of a kind from."""
+
+    project: str
+    kind: str
+    store: dict[str, object]
+    by: str
+    updated: str

@@ -8,24 +8,26 @@ the store.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlmodel import Session, col, select
 
 from fuseml.domain import errors
-from fuseml.store.tables.artifact_rows import Artifact
+from fuseml.store.tables.artifact_rows import Artifact, ArtifactCopy
 from fuseml.store.tables.retention_rows import ArtifactRemoval
 
 _DETAILS = ("store", "extension")
 
 
-def add(session: Session, row: Artifact, due: str) -> None:
-    """Delete the contents of an artifact, whose descriptor goes in this transaction, from that moment on."""
-    facts = {
-        "format": row.format,
-        "location": row.location,
-        "details": {name: row.details[name] for name in _DETAILS if row.details.get(name)},
-    }
-    stored = session.get(ArtifactRemoval, row.address) or ArtifactRemoval(address=row.address, facts={}, due="")
+def facts_of(row: Artifact) -> dict[str, Any]:
+    """The facts about an artifact that lead to the store of its contents."""
+    details = {name: row.details[name] for name in _DETAILS if row.details.get(name)}
+    return {"format": row.format, "location": row.location, "details": details}
+
+
+def add(session: Session, address: str, facts: dict[str, Any], due: str) -> None:
+    """Delete the contents at an address in a store, whose record goes in this transaction, from that moment on."""
+    stored = session.get(ArtifactRemoval, address) or ArtifactRemoval(address=address, facts={}, due="")
     stored.facts, stored.due, stored.taken, stored.gone, stored.problem = facts, due, None, None, ""
     session.add(stored)
 
@@ -68,7 +70,8 @@ def take(session: Session, seen: ArtifactRemoval, now: str, until: str) -> bool:
     row = find(session, seen.address)
     if row is None or row.gone is not None or row.due != seen.due:
         return False
-    if session.get(Artifact, row.address) is not None:
+    copied = select(ArtifactCopy.address).where(ArtifactCopy.copy_address == row.address).limit(1)
+    if session.get(Artifact, row.address) is not None or session.exec(copied).first() is not None:
         session.delete(row)
         return False
     location = row.facts.get("location")

@@ -12,7 +12,7 @@ import sqlmodel
 
 from fuseml.domain import artifact, errors, plans, workflows
 from fuseml.domain.plans import image_building, planning, run_inputs
-from fuseml.domain.registry import extension, selector
+from fuseml.domain.registry import artifact_stores, extension, selector
 from fuseml.domain.registry.resolution import NO_CANDIDATE
 from fuseml.domain.runnables import steps
 from fuseml.domain.workflows import deployment, lint
@@ -32,7 +32,7 @@ class Placement:
     zone: str
     namespace: str
     tracking_url: str
-    facts: stores.FactsOf
+    facts: artifact_stores.FactsOf
 
     def opened(self, binding: selector.Binding) -> selector.Binding:
         """The binding; with the step's token, if it is of FuseML's own tracking server and its record has no other credentials."""

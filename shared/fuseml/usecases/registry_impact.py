@@ -11,43 +11,66 @@ from collections.abc import Sequence
 
 import sqlmodel
 
-from fuseml.domain import errors
-from fuseml.domain.registry import extension
+from fuseml.domain import artifact, errors
+from fuseml.domain.registry import artifact_stores, extension, selector
 from fuseml.domain.runnables import steps
-from fuseml.domain.workflows import ExtensionRequirement, Workflow, impact
-from fuseml.store import extensions, paging, runs, workflows
-from fuseml.usecases import runnables
+from fuseml.domain.workflows import Workflow, impact, store_needs
+from fuseml.store import artifact_names, artifacts, extensions, paging, runs, workflows
+from fuseml.usecases import runnables, stores
 
 _LATEST = paging.Page(limit=20)
 _ALL = paging.Page(limit=1_000_000)
 _MAX_NAMED = 3
 
 
-def assess(session: sqlmodel.Session, before: extension.Extension | None, after: extension.Extension | None, *, home: str) -> impact.Impact:
+def assess(
+    session: sqlmodel.Session,
+    before: extension.Extension | None,
+    after: extension.Extension | None,
+    *,
+    home: str,
+    facts: artifact_stores.FactsOf,
+) -> impact.Impact:
     """The impact of changing one record; None is a record that does not exist."""
     uses: list[impact.Use] = []
-    selectors: dict[ExtensionRequirement, None] = {}
+    selectors: dict[selector.Selector, None] = {}
     assigned = workflows.assignments(session)
     for row in workflows.current(session, _ALL).rows:
         document = runnables.expanded(session, Workflow.model_validate(row.document), "")
         of_project = bool(steps.unresolved(document))
-        with_runs = of_project or bool(impact.candidate_steps(document, before, after))
-        found = _uses(session, row, document, [item for item in assigned if item.workflow == row.workflow], with_runs=with_runs)
+        held = _held(session, document)
+        with_runs = of_project or bool(impact.Use(document, held=held).affected(before, after))
+        found = _uses(session, row, document, held, [item for item in assigned if item.workflow == row.workflow], with_runs=with_runs)
         if of_project:
             # A project has runnables of its own, with selectors of their own.
             found = [dataclasses.replace(use, workflow=runnables.expanded(session, use.workflow, use.project)) for use in found]
-        candidates = [step for use in found for step in impact.candidate_steps(use.workflow, before, after)]
-        selectors |= dict.fromkeys(requirement for step in candidates for requirement in step.extensions)
+        selectors |= dict.fromkeys(wanted for use in found for step in use.affected(before, after) for wanted in use.selectors(step))
         uses += found
     changed = {record.id for record in (before, after) if record}
     others = [record for record in extensions.candidates(session, list(selectors)) if record.id not in changed]
-    return impact.assess(before, after, others, uses, home=home)
+    return impact.assess(before, after, others, uses, home=home, facts=facts)
+
+
+def _held(session: sqlmodel.Session, document: Workflow) -> store_needs.Held:
+    """The stores of the recorded artifacts that the workflow names itself."""
+    held: dict[str, selector.Selector | None] = {}
+    for text in store_needs.addresses(document):
+        reference = artifact.reference(text)
+        try:
+            address = artifact_names.tagged(session, reference) if isinstance(reference, artifact.Tagged) else text
+        except errors.NotFoundError:
+            continue
+        row = artifacts.find(session, address)
+        if row is not None and not row.external:
+            held[text] = stores.recorded(row)
+    return held
 
 
 def _uses(
     session: sqlmodel.Session,
     row: workflows.WorkflowRevision,
     document: Workflow,
+    held: store_needs.Held,
     assignments: Sequence[workflows.Assignment],
     *,
     with_runs: bool,
@@ -57,7 +80,7 @@ def _uses(
     for run in runs.page(session, _LATEST, workflow=row.workflow).rows if with_runs and ids else ():
         if run.trigger.get("assignment") in ids:
             consumers |= {(run.project, ""), (run.project, run.trigger.get("user", ""))}
-    return [impact.Use(document, row.revision, bool(assignments), project, user) for project, user in sorted(consumers) or [("", "")]]
+    return [impact.Use(document, row.revision, bool(assignments), project, user, held) for project, user in sorted(consumers) or [("", "")]]
 
 
 def _project(pattern: str) -> str:

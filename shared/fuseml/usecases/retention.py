@@ -14,7 +14,7 @@ import sqlmodel
 from fuseml.domain import artifact, errors, events
 from fuseml.domain.artifacts import retention as rules
 from fuseml.runtime import clock
-from fuseml.store import applications, artifact_names, artifacts, executions, removals, retention, run_locks
+from fuseml.store import applications, artifact_copies, artifact_names, artifacts, executions, removals, retention, run_locks
 
 REASON = "retention"
 """The reason of the deletion in the event, and its name in the history."""
@@ -172,15 +172,16 @@ def prune(session: sqlmodel.Session, addresses: Sequence[str], by: str, grace: f
     now, rows = clock.now(), {row.address: row for row in artifacts.of_addresses(session, addresses)}
     fates = {fate.address: fate for fate in Judge(session, now).fates([rows[address] for address in sorted(rows)])}
     going = [fate.row for fate in fates.values() if fate.row is not None and fate.goes]
+    copies = [address for row in going for address in artifact_copies.discard(session, row.address, clock.ahead(grace))]
     payloads = [_removed(session, row, by, now, grace) for row in going]
-    executions.forget(session, [text for row in going for text in _texts(row)])
+    executions.forget(session, [*copies, *(text for row in going for text in _texts(row))])
     return [fates.get(address, Fate(address, None)) for address in dict.fromkeys(addresses)], payloads
 
 
 def _removed(session: sqlmodel.Session, row: artifacts.Artifact, by: str, now: str, grace: float) -> events.ArtifactDeleted:
     noted = artifact_names.note_deletion(session, row, by, now, reason=REASON)
     if not row.external and row.kind != "code":
-        removals.add(session, row, clock.ahead(grace))
+        removals.add(session, row.address, removals.facts_of(row), clock.ahead(grace))
     deleted = events.ArtifactDeleted(address=row.address, by=by, change=noted.sequence or 0, digest=row.digest, reason=REASON)
     artifacts.delete(session, row)
     return deleted

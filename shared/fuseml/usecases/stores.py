@@ -5,40 +5,26 @@ A store is found by a selector, as every tool is, with the credentials of the ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlmodel
 
 from fuseml.domain import artifact, errors
 from fuseml.domain.plans import artifact_planning
-from fuseml.domain.registry import selector
+from fuseml.domain.registry import artifact_stores, selector
 from fuseml.domain.workflows import artifact_rules
-from fuseml.store import artifact_names, artifacts, resolution
+from fuseml.store import artifact_names, artifacts, mirrors, resolution
 
 REGISTRY = "oci-registry"
 """The resource of the services that are registries of images."""
-
-BUILT_IN = "fuseml"
-"""The product of the store that the embedded server brings. Every other store is preferred to it."""
 
 STORE_FACT = "store"
 """The key among the details of an artifact under which its store is recorded, as `extension/service`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """The kinds of artifacts that a store holds, its operations, and the variables that it adds to those of its binding."""
-
-    kinds: frozenset[str]
-    capabilities: frozenset[str]
-    variables: Mapping[str, str]
-
-
-FactsOf = Callable[[selector.Binding], Facts]
-"""From the binding of a store to the facts about it. Raises InvalidError for a binding of no store."""
-
-_WRITES = frozenset({"write", "commit"})
+_READS, _WRITES = artifact_stores.READS, artifact_stores.WRITES
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +34,11 @@ class ProjectStores:
     session: sqlmodel.Session
     context: selector.Context
     home: str
-    facts: FactsOf
+    facts: artifact_stores.FactsOf
     opened: Callable[[selector.Binding], selector.Binding] = lambda binding: binding
 
     def find(self, text: str, wanted: artifact_planning.Wanted, *, opens: bool) -> artifact_planning.Held:
-        """See `Stores.find`."""
+        """See `Stores.find`. Without `opens`, `wanted` counts only where no store is recorded."""
         reference = artifact_rules.check_address(text)
         if reference.project != self.context.project:
             # Alike for artifacts that exist and that do not: names cannot be probed.
@@ -65,7 +51,7 @@ class ProjectStores:
     def reader(self, wanted: selector.Selector) -> selector.Binding:
         """See `Stores.reader`."""
         binding = self._resolve(wanted)
-        self._check(binding, None, {"open"})
+        self._check(binding, None, _READS)
         return binding
 
     def writer(self, kind: str, wanted: artifact_planning.Wanted) -> selector.Binding:
@@ -86,21 +72,52 @@ class ProjectStores:
                 details=error.details,
             ) from error
 
+    def copied_to(self, kind: str, holder: selector.Binding, wanted: selector.Selector) -> selector.Binding | None:
+        """See `Stores.copied_to`."""
+        if self._is_among(holder, wanted):
+            return None
+        name, asked = f"{holder.extension_id}/{holder.service_id}", _criteria(wanted)
+        if not self.facts(holder).capabilities >= _READS:
+            raise errors.InvalidError(
+                f"the step reads from the stores {asked}, and the artifact is in {name} ({holder.service_resource}), which hands out no "
+                "contents to copy; put the artifact into one of these stores"
+            )
+        target = self._best(kind, _WRITES, wanted)
+        if target is None:
+            raise errors.InvalidError(
+                f"the step reads from the stores {asked}, the artifact is in {name} ({holder.service_resource}), and the project "
+                f"{self.context.project!r} has no such store for a copy of a {kind}; register one that has the operations "
+                f"{' and '.join(sorted(_WRITES))}"
+            )
+        if target.withheld:
+            raise errors.InvalidError(f"the store {target.extension_id}/{target.service_id} for the copy cannot be used: {target.withheld}")
+        return target
+
+    def mirror(self, kind: str) -> selector.Selector | None:
+        """See `Stores.mirror`."""
+        row = mirrors.find(self.session, self.context.project, kind)
+        return selector.Selector.model_validate(row.store) if row else None
+
+    def _is_among(self, holder: selector.Binding, wanted: selector.Selector) -> bool:
+        """Whether a selector would accept the store of a binding."""
+        pinned = artifact_stores.pinned(wanted, holder)
+        return pinned is not None and not resolution.attempt(self.session, [pinned], self.context, home=self.home).unresolved
+
     def holder(self, row: artifacts.Artifact, wanted: artifact_planning.Wanted = None, *, opens: bool) -> selector.Binding:
         """The store that holds the contents of an artifact: that of its record, or `wanted` where none is recorded.
 
-        Raises InvalidError for an external artifact, for another `wanted` store than the recorded one, and with `opens` for a store that does
-        not hand out contents.
+        Raises InvalidError for an external artifact, and with `opens` for another `wanted` store than the recorded one and for a store that
+        does not hand out contents.
         """
         if row.external:
             raise errors.InvalidError(f"{row.address} is external: no store of FuseML holds its contents, which are at {row.location}")
-        recorded = _recorded(row)
-        if recorded is None and wanted is None:
-            return self._default(row.kind, {"open"} if opens else set())
-        binding = self._resolve(recorded or wanted or selector.Selector())
-        if recorded and wanted:
+        named = recorded(row)
+        if named is None and wanted is None:
+            return self._default(row.kind, _READS if opens else frozenset())
+        binding = self._resolve(named or wanted or selector.Selector())
+        if named and wanted and opens:
             self._expect_same(row, binding, self._resolve(wanted))
-        self._check(binding, row.kind, {"open"} if opens else set())
+        self._check(binding, row.kind, _READS if opens else frozenset())
         return binding
 
     @staticmethod
@@ -108,14 +125,12 @@ class ProjectStores:
         held, asked = (f"{binding.extension_id}/{binding.service_id}" for binding in (holder, wanted))
         if held != asked:
             raise errors.InvalidError(
-                f"{row.address} is in the store {held}, not in {asked}, and no copy is made; leave out `store`, or push a copy to {asked}"
+                f"{row.address} is in the store {held}, not in {asked}; leave out `store`: a step reads contents from every store"
             )
 
     def _resolve(self, wanted: selector.Selector) -> selector.Binding:
-        is_named = wanted.extension_id or wanted.service_resource or wanted.service_category
-        category = wanted.service_category or ("" if is_named else artifact.STORE_CATEGORY)
-        named = {"name": wanted.name or "store", "service_category": category}
-        [binding] = resolution.resolve(self.session, [wanted.model_copy(update=named)], self.context, home=self.home).bindings
+        asked = artifact_stores.one_service(wanted).model_copy(update={"name": wanted.name or "store"})
+        [binding] = resolution.resolve(self.session, [asked], self.context, home=self.home).bindings
         return self._completed(binding)
 
     def _completed(self, binding: selector.Binding) -> selector.Binding:
@@ -123,7 +138,7 @@ class ProjectStores:
         added = self.facts(binding).variables
         return self.opened(binding.model_copy(update={"configuration": {**added, **binding.configuration}}))
 
-    def _check(self, binding: selector.Binding, kind: str | None, needed: set[str] | frozenset[str]) -> None:
+    def _check(self, binding: selector.Binding, kind: str | None, needed: frozenset[str]) -> None:
         facts, name = self.facts(binding), f"{binding.extension_id}/{binding.service_id} ({binding.service_resource})"
         if kind is not None and kind not in facts.kinds:
             raise errors.InvalidError(f"the artifact store {name} holds no {kind}; its kinds are {', '.join(sorted(facts.kinds))}")
@@ -131,17 +146,11 @@ class ProjectStores:
             advice = "refer to the artifact by `access: reference`" if missing == ["open"] else "choose another store"
             raise errors.InvalidError(f"the artifact store {name} cannot {' and '.join(missing)} contents for a step; {advice}")
 
-    def _default(self, kind: str, needed: set[str] | frozenset[str]) -> selector.Binding:
+    def _default(self, kind: str, needed: frozenset[str]) -> selector.Binding:
         """The best store of the category that holds the kind and has the operations; the embedded server's own only without another one."""
-        wanted = [
-            selector.Selector(name=f"{kind}-store", service_resource=resource, service_category=artifact.STORE_CATEGORY)
-            for resource in resolution.resources(self.session, artifact.STORE_CATEGORY)
-        ]
-        bindings = resolution.ranked(self.session, wanted, self.context, home=self.home)
-        for binding in sorted(bindings, key=lambda binding: binding.product == BUILT_IN):
-            facts = self.facts(binding)
-            if kind in facts.kinds and needed <= facts.capabilities:
-                return self._completed(binding)
+        best = self._best(kind, needed, selector.Selector())
+        if best is not None:
+            return best
         raise errors.UnresolvedError(
             f"no artifact store of the project {self.context.project!r} holds a {kind}; "
             f"register one with the category {artifact.STORE_CATEGORY!r}, "
@@ -149,8 +158,22 @@ class ProjectStores:
             details={"unresolved": [f"{kind}-store"]},
         )
 
+    def _best(self, kind: str, needed: frozenset[str], wanted: selector.Selector) -> selector.Binding | None:
+        """The best store of a selector that holds the kind and has the operations; the embedded server's own only without another one."""
+        wanted_each = artifact_stores.for_each_resource(wanted, kind, functools.partial(resolution.resources, self.session))
+        ranked = resolution.ranked(self.session, wanted_each, self.context, home=self.home)
+        chosen = artifact_stores.best(ranked, kind, needed, self.facts)
+        return self._completed(chosen) if chosen else None
 
-def _recorded(row: artifacts.Artifact) -> selector.Selector | None:
+
+def _criteria(wanted: selector.Selector) -> str:
+    """The criteria of a selector in the spelling of a document."""
+    stated = wanted.model_dump(exclude_defaults=True, exclude={"name"})
+    return "{" + ", ".join(f"{field}: {value}" for field, value in stated.items()) + "}"
+
+
+def recorded(row: artifacts.Artifact) -> selector.Selector | None:
+    """The selector of the store that the record of an artifact names; None where it names none."""
     extension_id, _, service_id = str(row.details.get(STORE_FACT) or "").partition("/")
     if extension_id and service_id:
         return selector.Selector(extension_id=extension_id, service_id=service_id)

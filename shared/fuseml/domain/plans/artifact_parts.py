@@ -26,7 +26,7 @@ class Fetch(document.Model):
     the variables of the store are its own.
 
     `address` names a version, or is the output of a step that will make it. `asked` is the reference by tag that it was resolved from, and
-    `uri` the location of its contents, if it is known before the run.
+    `uri` the location of its contents, if it is known before the run. `stored` is the address of a copy in the store, if the step reads one.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Fetch(document.Model):
     asked: str = ""
     uri: Value = ()
     path: str = ""
+    stored: Value = ()
     store: Store
 
 
@@ -41,6 +42,8 @@ class Collect(document.Model):
     """An artifact that the step makes of the files at `path`, which is relative to its folder: they are stored after it has succeeded, and
     the address is the `output`. An anonymous one has no name and is recorded nowhere. Without a path the step itself stores the artifact and
     writes its address; `source` is what a built image is made of.
+
+    A `copied` one has the contents of the artifact that the step reads, and is recorded as a further place of them (`conversions`).
     """
 
     output: str
@@ -50,7 +53,8 @@ class Collect(document.Model):
     format: str = ""
     source: str = ""
     store: Store
+    copied: bool = False
 
     @property
     def anonymous(self) -> bool:
-        return not self.name
+        return not self.name and not self.copied

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from fuseml.domain import errors, plans, workflows
+from fuseml.domain import artifact, errors, plans, workflows
 from fuseml.domain.documents import document, expression
+from fuseml.domain.plans import conversions
 from fuseml.domain.registry import selector
 from fuseml.domain.workflows import artifact_rules, references
 
@@ -35,13 +36,21 @@ class Stores(Protocol):
     """The artifacts and the artifact stores of the run's project. Each call raises UnresolvedError where no store matches."""
 
     def find(self, text: str, wanted: Wanted, *, opens: bool) -> Held:
-        """The artifact that an address or a reference by tag names; with `opens`, in a store that hands out contents.
+        """The artifact that an address or a reference by tag names; with `opens`, in a store that hands out contents, and only `wanted`.
 
         Raises NotFoundError, InvalidError, and ForbiddenError for an artifact of another project.
         """
 
     def reader(self, wanted: selector.Selector) -> selector.Binding:
         """The store of a selector, to read from. Raises InvalidError for a store that cannot."""
+
+    def copied_to(self, kind: str, holder: selector.Binding, wanted: selector.Selector) -> selector.Binding | None:
+        """The store for a copy of an artifact of a kind in the store `holder`, for a step that reads from the stores of a selector only; None
+        if `holder` is one of them. Raises InvalidError where none can take it, and for a holder that hands out no contents.
+        """
+
+    def mirror(self, kind: str) -> selector.Selector | None:
+        """The stores that steps of the project read artifacts of a kind from, unless they name others; None for every store."""
 
     def writer(self, kind: str, wanted: Wanted) -> selector.Binding:
         """The store for new artifacts of a kind, by default the project's. Raises InvalidError for a store that cannot take them."""
@@ -55,6 +64,12 @@ class Unplanned:
 
     def reader(self, wanted: selector.Selector) -> selector.Binding:
         raise errors.InvalidError("an artifact store cannot be planned without a registry")
+
+    def copied_to(self, kind: str, holder: selector.Binding, wanted: selector.Selector) -> selector.Binding | None:
+        raise errors.InvalidError("a copy cannot be planned without a registry")
+
+    def mirror(self, kind: str) -> selector.Selector | None:
+        return None
 
     def writer(self, kind: str, wanted: Wanted) -> selector.Binding:
         raise errors.InvalidError(f"the store of a {kind} cannot be planned without a registry")
@@ -76,6 +91,10 @@ class Places:
             self._chosen[key] = self.stores.writer(self._made[key].kind, self._made[key].store)
         return self._chosen.get(key)
 
+    def made(self, step: str, output: str) -> workflows.ArtifactOutput | None:
+        """The artifact that an output is; None for any other output."""
+        return self._made.get((step, output))
+
     def uris(self, step: str) -> list[str]:
         """The additional outputs of a step: the URIs of its artifacts that other steps refer to."""
         return [
@@ -96,9 +115,23 @@ class Places:
         return {(source.step, source.output) for source in sources if source}
 
 
+def store(binding: selector.Binding, variables: Mapping[str, plans.Value]) -> plans.Store:
+    """The store of a binding, for those who get these variables."""
+    return plans.Store(
+        extension=binding.extension_id,
+        service=binding.service_id,
+        resource=binding.service_resource,
+        url=binding.url,
+        variables=tuple(plans.Variable(name=name, value=value) for name, value in variables.items()),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepArtifacts:
-    """The artifacts of one step or combination. `value` and `fixed` plan its texts, `variables` those of a binding; `problem` notes a fault."""
+    """The artifacts of one step or combination. `value` and `fixed` plan its texts, `variables` those of a binding; `problem` notes a fault.
+
+    `copies` plans the conversions of the run.
+    """
 
     step: workflows.Step
     name: str
@@ -107,6 +140,7 @@ class StepArtifacts:
     value: Callable[[str], plans.Value]
     fixed: Callable[[str], str]
     variables: Callable[[selector.Binding], Mapping[str, plans.Value]]
+    copies: conversions.Conversions
     problem: Callable[[document.Path, str], None]
 
     def fetches(self) -> Iterator[tuple[plans.Fetch, selector.Binding]]:
@@ -124,6 +158,11 @@ class StepArtifacts:
             address, asked, uri, binding = plans.text(held.address), held.asked, plans.text(held.uri), held.binding
         else:
             binding, uri = self._of_step(declared)
+        stored: plans.Value = ()
+        copy = self._copy(name, declared, address, asked, binding)
+        if copy:
+            binding, step = copy
+            stored, uri = ((plans.OutputPart(step=step, output=output),) for output in (conversions.COPY, conversions.COPY_URI))
         if is_reference and not uri:
             self.problem(
                 ("inputs", index, "artifact", "access"), "the location of this artifact is not known before the run; read its contents"
@@ -134,9 +173,32 @@ class StepArtifacts:
             asked=asked,
             uri=uri,
             path="" if is_reference else artifact_rules.path_of(name, declared),
-            store=self._store(binding, with_variables=not is_reference),
+            stored=stored,
+            store=store(binding, {} if is_reference else self.variables(binding)),
         )
         return fetch, binding
+
+    def _copy(
+        self, name: str, declared: workflows.ArtifactInput, address: plans.Value, asked: str, holder: selector.Binding
+    ) -> tuple[selector.Binding, str] | None:
+        """The store of the copy that the step reads, and the step that makes it; None if it reads the artifact where it is."""
+        source = artifact_rules.producer(declared, self.scope)
+        made = self.places.made(source.step, source.output) if source else None
+        is_known = all(isinstance(part, plans.TextPart) for part in address)
+        if not (made or is_known) or (declared.store and declared.access != "reference"):
+            return None
+        kind = (
+            made.kind if made else artifact.Address.parse("".join(part.text for part in address if isinstance(part, plans.TextPart))).kind
+        )
+        # Its step alone reads what is anonymous: no mirror.
+        read_from = declared.store or (None if made and made.anonymous else self.places.stores.mirror(kind))
+        target = self.places.stores.copied_to(kind, holder, read_from) if read_from else None
+        if target is None:
+            return None
+        wanted = conversions.Wanted(
+            address=address, asked=asked, kind=kind, anonymous=bool(made and made.anonymous), holder=holder, target=target
+        )
+        return target, self.copies.of(wanted, self.name, name, self.step.retries).name
 
     def _of_step(self, declared: workflows.ArtifactInput) -> tuple[selector.Binding, plans.Value]:
         """The store of an artifact that a step of the run makes, and its URI."""
@@ -168,7 +230,7 @@ class StepArtifacts:
             except errors.InvalidError as error:
                 self.problem(("outputs", index, "artifact", "name"), error.message)
         return plans.Collect(
-            output=output, kind=declared.kind, name=name, path=path, format=declared.format, store=self._store(binding, with_variables=True)
+            output=output, kind=declared.kind, name=name, path=path, format=declared.format, store=store(binding, self.variables(binding))
         )
 
     def environment(self, fetched: plans.Fetch, binding: selector.Binding) -> dict[str, plans.Value]:
@@ -178,16 +240,6 @@ class StepArtifacts:
             return {name: plans.text(fetched.path), f"{name}_ADDRESS": fetched.address}
         own = {key: value for key, value in self.variables(binding).items() if key not in _NOT_FOR_STEPS}
         return {name: fetched.address, f"{name}_URI": fetched.uri, **own}
-
-    def _store(self, binding: selector.Binding, *, with_variables: bool) -> plans.Store:
-        variables = self.variables(binding) if with_variables else {}
-        return plans.Store(
-            extension=binding.extension_id,
-            service=binding.service_id,
-            resource=binding.service_resource,
-            url=binding.url,
-            variables=tuple(plans.Variable(name=name, value=value) for name, value in variables.items()),
-        )
 
     @contextlib.contextmanager
     def _at(self, path: document.Path) -> Iterator[None]:

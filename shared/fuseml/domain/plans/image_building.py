@@ -88,7 +88,7 @@ def insert(plan: plans.Plan, builds: Mapping[str, Build], namespace: str) -> pla
 
 def builds(step: plans.StepPlan) -> bool:
     """Whether the step builds an image and stores it itself."""
-    return any(collect.kind == KIND and not collect.path for collect in step.collects)
+    return any(collect.kind == KIND and not collect.path and not collect.copied for collect in step.collects)
 
 
 def image_of(step: plans.StepPlan, project: str) -> artifact.Address | None:

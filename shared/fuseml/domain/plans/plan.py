@@ -240,7 +240,7 @@ def parts_of(step: StepPlan) -> Iterable[Part]:
     values.append(approval.message)
     values += [value for condition in (*step.when, *approval.when) for value in (condition.input, *condition.values)]
     values += [value for output in step.outputs if output.image for value in (output.image.name, output.image.dockerfile)]
-    values += [value for fetch in step.fetches for value in (fetch.address, fetch.uri)]
+    values += [value for fetch in step.fetches for value in (fetch.address, fetch.uri, fetch.stored)]
     values += [variable.value for store in stores_of(step) for variable in store.variables]
     for value in values:
         yield from value

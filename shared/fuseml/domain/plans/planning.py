@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fuseml.domain import errors, plans, scalars, workflows
 from fuseml.domain.documents import document, expression
-from fuseml.domain.plans import artifact_planning, combinations, run_inputs
+from fuseml.domain.plans import artifact_planning, combinations, conversions, run_inputs
 from fuseml.domain.registry import extension, selector
 from fuseml.domain.workflows import matrix, references, resources, rules
 
@@ -59,7 +59,11 @@ def build(
     values = run_inputs.values(workflow, inputs)
     _check_bindings(workflow, bindings)
     run = _Run(workflow, project, run_name, namespace, codesets, values, bindings, stores or artifact_planning.Unplanned())
-    steps = {step.name: step for planner in run.planners.values() for step in planner.all()}
+    steps: dict[str, plans.StepPlan] = {}
+    for planner in run.planners.values():
+        for step in planner.all():
+            steps |= {copy.name: copy for copy in run.copies.steps() if copy.name not in steps}
+            steps[step.name] = step
     if run.problems:
         raise errors.InvalidError(f"the run cannot be planned: {run.problems[0]}", run.problems)
     producers = {output.name: step.name for step in workflow.steps for output in step.outputs}
@@ -72,12 +76,7 @@ def build(
         inputs=values,
         steps=tuple(steps[name] for name in references.ordered({name: step.needs for name, step in steps.items()})),
         outputs={output.name: run.output(producers[output.name], output.name) for output in workflow.outputs if output.name in producers},
-        bindings=tuple(
-            plans.StepBinding(step=name, binding=bound)
-            for step in workflow.steps
-            for name in step.combinations or [step.name]
-            for bound in (*(bindings[step.name][item.name] for item in step.extensions), *run.stores_of.get(name, ()))
-        ),
+        bindings=tuple(_bindings(run, workflow, bindings)),
         timeout=workflow.timeout,
     )
 
@@ -94,6 +93,17 @@ def variables_of(binding: selector.Binding, step: str, text: Callable[[str], pla
 
 def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:
     return plans.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
+
+
+def _bindings(run: _Run, workflow: workflows.Workflow, bindings: Bindings) -> Iterator[plans.StepBinding]:
+    """The bindings of each step: its selectors, and the stores of its artifacts."""
+    for step in workflow.steps:
+        for name in step.combinations or [step.name]:
+            for bound in (*(bindings[step.name][item.name] for item in step.extensions), *run.stores_of.get(name, ())):
+                yield plans.StepBinding(step=name, binding=bound)
+    for name, found in run.copies.bindings.items():
+        for bound in found:
+            yield plans.StepBinding(step=name, binding=bound)
 
 
 def _check_bindings(workflow: workflows.Workflow, bindings: Bindings) -> None:
@@ -129,6 +139,11 @@ class _Run:
         self.inputs = inputs
         self.problems: list[errors.Problem] = []
         self.places = artifact_planning.Places(workflow, stores)
+        self.copies = conversions.Conversions(
+            taken={name for step in workflow.steps for name in (step.name, *step.combinations)},
+            last={step.name: step.last for step in workflow.steps},
+            store=lambda binding, step: artifact_planning.store(binding, self.bound(binding, step)),
+        )
         self.stores_of: dict[str, list[selector.Binding]] = {}
         self.needs_git = any(mount.git for step in workflow.steps for mount in step.mounts)
         self._texts: dict[str, plans.Value] = {}
@@ -152,6 +167,10 @@ class _Run:
     def output(self, step: str, output: str) -> plans.Value:
         """The value of a reference to an output: the name of the image that is built, or else the text that the step will write."""
         return self.planners[step].image_of(output) or (plans.OutputPart(step=step, output=output),)
+
+    def bound(self, binding: selector.Binding, step: str) -> dict[str, plans.Value]:
+        """The variables of a binding for a step."""
+        return variables_of(binding, step, self.text)
 
 
 class _StepPlanner:
@@ -204,6 +223,8 @@ class _StepPlanner:
     def plan(self) -> plans.StepPlan:
         """The step or the combination, fully resolved."""
         step = self._step
+        if step.image == conversions.CONVERTER:
+            self._problem(("runnable" if step.runnable else "image",), conversions.NOT_IN_DOCUMENTS)
         checkouts = tuple(self._checkout(index, item.codeset) for index, item in enumerate(step.inputs) if item.codeset)
         artifacts = self._artifacts()
         fetched, collected = list(artifacts.fetches()), list(artifacts.collects())
@@ -232,7 +253,18 @@ class _StepPlanner:
             approval=self._approval(step.approval) if step.approval else None,
             cache=plans.Caching(paths=tuple(step.watched)) if step.cache else None,
             combination=self._combination,
-            needs=tuple(last for name in self._waits for last in self._run.planners[name].last),  # at the end: the values above add to it
+            needs=tuple(self._needs(fetched)),  # at the end: the values above add to it
+        )
+
+    def _needs(self, fetched: Sequence[tuple[plans.Fetch, selector.Binding]]) -> Iterator[str]:
+        for name in self._waits:
+            yield from self._run.planners[name].last
+        copies = self._run.copies.bindings
+        yield from dict.fromkeys(
+            part.step
+            for fetch, _ in fetched
+            for part in (*fetch.uri, *fetch.stored)
+            if isinstance(part, plans.OutputPart) and part.step in copies
         )
 
     @property
@@ -304,11 +336,12 @@ class _StepPlanner:
             fixed=self._fixed,
             variables=self._bound,
             problem=self._problem,
+            copies=self._run.copies,
         )
 
     def _bound(self, binding: selector.Binding) -> dict[str, plans.Value]:
         """The variables of a binding."""
-        return variables_of(binding, self._name, self._run.text)
+        return self._run.bound(binding, self._name)
 
     def _variables(self, checkouts: Sequence[plans.Checkout], artifacts: Mapping[str, plans.Value]) -> dict[str, plans.Value]:
         """The step's environment. A later source overrides an earlier one (infra/platform-facts.md 6.4); the first one gives the position."""

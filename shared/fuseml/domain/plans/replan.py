@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fuseml.domain import errors, plans
-from fuseml.domain.plans import identity
+from fuseml.domain.plans import conversions, identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,12 @@ def up_to(plan: plans.Plan, step: str) -> plans.Plan:
 
 
 def only(plan: plans.Plan, step: str, succeeded: Mapping[str, StepResult]) -> plans.Plan:
-    """`step` alone, with the combinations of its matrix, on the recorded outputs of other steps.
+    """`step` alone, with the combinations of its matrix, on the recorded outputs of other steps. Copies that it reads are made if none are
+    recorded.
 
     Raises NotFoundError for an unknown step, ConflictError when it reads an output that no step of `succeeded` has written.
     """
-    named = _named(plan, step)
+    named = _with_copies(plan, _named(plan, step), succeeded)
     kept = {planned.name for planned in named}
     reads = [part for part in _reads(named) if part.step not in kept]
     missing = [part for part in reads if part.output not in _outputs(succeeded, part.step)]
@@ -116,6 +117,12 @@ def partition(plan: plans.Plan, number: int, steps: Collection[str], succeeded: 
 def _named(plan: plans.Plan, name: str) -> list[plans.StepPlan]:
     """The step of that name and the combinations of its matrix. Raises NotFoundError for an unknown step."""
     return [step for step in plan.steps if name == step.name or _is_combination(step, name)] or [plan.step(name)]
+
+
+def _with_copies(plan: plans.Plan, named: list[plans.StepPlan], succeeded: Mapping[str, StepResult]) -> list[plans.StepPlan]:
+    """The steps, and the conversions of what they read whose outputs are not recorded."""
+    wanted = {part.step for part in _reads(named) if part.output not in _outputs(succeeded, part.step)}
+    return [*named, *(step for step in plan.steps if step.name in wanted and conversions.is_conversion(step) and step not in named)]
 
 
 def _images_of(plan: plans.Plan, name: str) -> list[plans.StepPlan]:
@@ -253,7 +260,9 @@ def _rewritten(step: plans.StepPlan, change: _Change) -> plans.StepPlan:
         )
 
     def fetch(item: plans.Fetch) -> plans.Fetch:
-        return item.model_copy(update={"address": _value(item.address, change), "uri": _value(item.uri, change)})
+        return item.model_copy(
+            update={"address": _value(item.address, change), "uri": _value(item.uri, change), "stored": _value(item.stored, change)}
+        )
 
     return step.model_copy(
         update={

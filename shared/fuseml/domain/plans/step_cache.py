@@ -49,6 +49,7 @@ NOT_IN_KEY: Mapping[str, str] = {
     "checkouts.pinned": _OF_CONTENT,
     "fetches.asked": _OF_VERSION,
     "fetches.uri": _OF_VERSION,
+    "fetches.stored": "a copy has the contents of the version in the address",
     "fetches.store": _OF_VERSION,
     "collects.source": "only a step that builds an image has one, and such a step is not reused: its image is found by it",
     "collects.store": "identity and version of the store's binding are in the key",

@@ -1,5 +1,7 @@
 """The variables of the programs that move the artifacts of a step: `fuseml.artifactstores.fetch` before it, `...collect` after it.
 
+The step that copies an artifact to another store (`conversions`) is itself such a program, `fuseml.artifactstores.convert`.
+
 Both engines start these programs beside the step, with these variables and no others of the plan. Variables of a store keep their names
 behind a prefix, so that none of them has a meaning for the program itself.
 """
@@ -9,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fuseml.domain import artifact, plans
-from fuseml.domain.plans import identity
+from fuseml.domain.plans import conversions, identity
 from fuseml.domain.workflows import artifact_rules
 
 FETCH_MODULE = "fuseml.artifactstores.fetch"
 COLLECT_MODULE = "fuseml.artifactstores.collect"
+CONVERT_MODULE = "fuseml.artifactstores.convert"
 
 FETCH, COLLECT = "FUSEML_FETCH", "FUSEML_COLLECT"
 """The prefixes of the variables of a program. Number N of a step's artifacts has those that begin with `PREFIX_N_`."""
@@ -41,7 +44,7 @@ def fetching(step: plans.StepPlan, project: str, targets: Mapping[str, str]) -> 
     """The variables of the program that puts the contents at `targets` (input -> folder). Empty if there are none to put."""
     variables: dict[str, plans.Value] = {}
     for number, fetch in enumerate(contents(step)):
-        facts = {"ADDRESS": fetch.address, "TARGET": plans.text(targets[fetch.name]), **_store(fetch.store)}
+        facts = {"ADDRESS": fetch.stored or fetch.address, "TARGET": plans.text(targets[fetch.name]), **_store(fetch.store)}
         variables |= {f"{FETCH}_{number}_{name}": value for name, value in facts.items()}
     if not variables:
         return {}
@@ -76,6 +79,22 @@ def collecting(step: plans.StepPlan, project: str, execution: str, folder: str) 
         f"{COLLECT}_PRODUCER": f"{execution}/{step.name}",
     }
     return variables | {name: plans.text(value) for name, value in shared.items()}
+
+
+def converting(step: plans.StepPlan, project: str, execution: str) -> dict[str, plans.Value]:
+    """The variables of the program that is a conversion: the artifact and its store, and the store of the copy. Empty for any other step."""
+    if not conversions.is_conversion(step):
+        return {}
+    [fetch], [collect] = step.fetches, step.collects
+    anonymous = anonymous_name(identity.execution_of(execution)[0], step.name, collect.output) if collect.anonymous else ""
+    read = {"ADDRESS": fetch.address, **_store(fetch.store)}
+    written = {"STORE": plans.text(collect.store.name), "NAME": plans.text(anonymous), **_store(collect.store)}
+    return {
+        **{f"{FETCH}_0_{name}": value for name, value in read.items()},
+        **{f"{COLLECT}_0_{name}": value for name, value in written.items()},
+        **{name: plans.text(value) for name, value in {PROJECT: project, **_NO_FILES}.items()},
+        f"{COLLECT}_PRODUCER": plans.text(f"{execution}/{step.name}"),
+    }
 
 
 def anonymous_name(run_id: str, step: str, output: str) -> str:

@@ -53,6 +53,10 @@ class Selector(document.Model):
         return self.model_copy(update={"service_resource": "mlflow-artifacts"})
 
 
+TEXTS = ("extension_id", "service_id", "product", "zone", "service_resource", "service_category")
+"""The criteria of a selector that are plain text."""
+
+
 class Context(document.Model):
     """The consumer that selectors are resolved for: its project, its user, and the zone that it runs in."""
 

@@ -178,6 +178,17 @@ _DOCUMENTS: Sequence[Mapping[str, Any]] = (
         ],
         "outputs": [{"name": "best", "description": "the name of the best combination"}],
     },
+    {
+        "name": "converter",
+        "kind": "custom",
+        "description": "Copies an artifact to another store. A run adds it where a step reads from other stores than the artifact's.",
+        "image": "ghcr.io/fuseml/converter:v1",
+        "inputs": [{"name": "artifact", "description": "the address of the artifact"}],
+        "outputs": [
+            {"name": "copy", "description": "the address of the copy in its store"},
+            {"name": "copy-uri", "description": "its place"},
+        ],
+    },
 )
 
 _TOOLS: Mapping[str, tuple[str, str]] = {

@@ -16,7 +16,7 @@ import pydantic
 from fuseml.domain import errors, finite
 from fuseml.domain.artifacts import conditions, search
 from fuseml.domain.documents import document, expression
-from fuseml.domain.registry import versions
+from fuseml.domain.registry import selector, versions
 from fuseml.domain.runnables import values
 from fuseml.domain.workflows import references, resources, rules, triggers
 from fuseml.domain.workflows.fields import Items, Scalar
@@ -72,12 +72,19 @@ OneOrMore = pydantic.BeforeValidator(_listed)
 
 
 class Accepts(document.Model):
-    """The artifacts that an input accepts: one of the formats, and one of the frameworks, which may have a version constraint."""
+    """The artifacts that an input accepts: one of the formats, and one of the frameworks, which may have a version constraint.
+
+    An artifact that is passed by reference is in a store of the selector `store`, or is copied to one.
+    """
 
     format: Annotated[list[Word], OneOrMore, pydantic.Field(max_length=20, description="Formats: mlflow, onnx; one is enough.")] = []
     framework: Annotated[
         list[Line], OneOrMore, pydantic.Field(max_length=20, description="Frameworks: scikit-learn>=1.4; one is enough.")
     ] = []
+    store: Annotated[
+        selector.Selector | None,
+        pydantic.Field(description="With `access: reference`, the stores that it reads; an artifact elsewhere is copied there."),
+    ] = None
 
 
 class Gives(document.Model):
@@ -351,7 +358,10 @@ def _input(item: Input) -> Iterator[Problem]:
             yield ("values", index), fault
     yield from _default(item)
     if not item.is_artifact and item.accepts != Accepts():
-        yield ("accepts",), f"a {item.type} has no format and no framework; only artifacts have"
+        yield ("accepts",), f"a {item.type} has no format, framework or store; only artifacts have"
+    for field in selector.TEXTS:
+        if item.accepts.store and expression.holds_expression(getattr(item.accepts.store, field)):
+            yield ("accepts", "store", field), "a selector is plain text and cannot hold an expression"
     for index, framework in enumerate(item.accepts.framework):
         message = _message(lambda text=framework: search.framework(text))
         if message:

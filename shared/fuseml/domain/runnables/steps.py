@@ -14,7 +14,7 @@ from fuseml.domain.documents import document, expression
 from fuseml.domain.runnables import descriptor, matching, values
 from fuseml.domain.runnables.descriptor import Input, Output, Runnable
 from fuseml.domain.workflows import references
-from fuseml.domain.workflows.models import Cache, EnvironmentVariable, Resources, Step, StepInput, StepOutput, Workflow
+from fuseml.domain.workflows.models import ArtifactInput, Cache, EnvironmentVariable, Resources, Step, StepInput, StepOutput, Workflow
 
 _ALL_FILES = "**"
 
@@ -147,7 +147,9 @@ class _Use:
                 listed = "" if near else f"; it has {', '.join(known) or 'none'}"
                 self._problem(("inputs", index, "name"), f"the runnable {self.registered} has no input {name!r}{listed}", near)
                 continue
-            given[name] = item.model_copy(update={"name": name, "file": declared.passed == "file"})
+            given[name] = item.model_copy(
+                update={"name": name, "file": declared.passed == "file", "artifact": _in_accepted_store(declared, item.artifact)}
+            )
             self._check(declared, item, ("inputs", index))
         for declared in self.runnable.inputs:
             if declared.name in given:
@@ -292,6 +294,13 @@ class _Use:
             return None
         # The globs hold for all codesets of the step; one that watches nothing needs all of its files.
         return Cache(paths=list(dict.fromkeys(glob for globs in watched for glob in globs or [_ALL_FILES])))
+
+
+def _in_accepted_store(declared: Input, given: ArtifactInput | None) -> ArtifactInput | None:
+    """The artifact in a store that the runnable reads, where the step does not name one. Contents come from every store."""
+    if given is None or given.store or given.access != "reference" or declared.accepts.store is None:
+        return given
+    return given.model_copy(update={"store": declared.accepts.store})
 
 
 def _output(output: Output) -> StepOutput:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from fuseml.domain import artifact, errors
 from fuseml.domain.documents import document, expression
+from fuseml.domain.registry import selector
 from fuseml.domain.workflows import references
 from fuseml.domain.workflows.models import ArtifactInput, ArtifactOutput, Step, Workflow
 
@@ -16,7 +17,6 @@ ANONYMOUS = "anonymous/"
 """The beginning of the names of anonymous artifacts in their stores."""
 
 _READ = {"code": "a codeset is checked out: give the step a `codeset`", "image": "an image is run: name it as the image of a step"}
-_SELECTOR_FIELDS = ("extension_id", "service_id", "product", "zone", "service_resource", "service_category")
 
 Violation = tuple[document.Path, str]
 
@@ -107,7 +107,7 @@ def _output(declared: ArtifactOutput) -> Iterator[Violation]:
 
 
 def _selector(declared: ArtifactInput | ArtifactOutput) -> Iterator[Violation]:
-    for field in _SELECTOR_FIELDS:
+    for field in selector.TEXTS:
         if declared.store and expression.holds_expression(getattr(declared.store, field)):
             yield ("store", field), "a selector is plain text and cannot hold an expression"
 
@@ -133,6 +133,12 @@ def producer(item: ArtifactInput, scope: expression.Scope) -> expression.OutputR
     """The output that the whole address is; None for any other address."""
     nodes, _ = expression.read(item.address, scope.knows)
     return nodes[0] if len(nodes) == 1 and isinstance(nodes[0], expression.OutputReference) else None
+
+
+def is_output_text(item: ArtifactInput, scope: expression.Scope) -> bool:
+    """Whether the address holds the output of a step."""
+    nodes, _ = expression.read(item.address, scope.knows)
+    return any(isinstance(node, expression.OutputReference) for node in nodes)
 
 
 def unknown_stores(workflow: Workflow) -> Iterator[Violation]:

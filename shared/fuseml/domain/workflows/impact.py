@@ -7,15 +7,15 @@ the values. The environment of a step is compared as a whole; each changed key i
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fuseml.domain import workflows
 from fuseml.domain.documents import document
-from fuseml.domain.registry import difference, extension
+from fuseml.domain.registry import artifact_stores, difference, extension
 from fuseml.domain.registry.selector import Binding, Selector
-from fuseml.domain.workflows import preview
+from fuseml.domain.workflows import preview, store_needs
 
 Kind = Literal["unchanged", "changes", "rebinds", "breaks", "resolves"]
 """`changes`: the same service with other attributes. `rebinds`: another service. `breaks`: no match any more. `resolves`: a match now."""
@@ -25,13 +25,29 @@ _ATTRIBUTES = ("product", "version", "zone", "service_resource", "service_catego
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """The current revision of a workflow, with the project and user that its selectors are resolved for."""
+    """The current revision of a workflow, with the project and user that its selectors are resolved for.
+
+    `held` names the stores of the artifacts that the workflow names itself.
+    """
 
     workflow: workflows.Workflow
     revision: int = 1
     assigned: bool = True
     project: str = ""
     user: str = ""
+    held: store_needs.Held = field(default_factory=dict)
+
+    def needs(self, step: workflows.Step) -> list[store_needs.Need]:
+        """The artifact stores that a step of the workflow needs."""
+        return store_needs.of_step(self.workflow, step, self.held)
+
+    def affected(self, *records: extension.Extension | None) -> list[workflows.Step]:
+        """The steps with a selector or an artifact store that may match one of the records: a superset of the affected steps."""
+        return [step for step in self.workflow.steps if _matches_some(self.selectors(step), records)]
+
+    def selectors(self, step: workflows.Step) -> list[Selector]:
+        """The selectors of a step and of the artifact stores that it needs."""
+        return [*step.extensions, *(selector for need in self.needs(step) for selector in need.selectors())]
 
 
 class BindingSummary(document.Model):
@@ -53,7 +69,9 @@ class KeyChange(difference.Change):
 
 
 class Effect(document.Model):
-    """The effect on one selector of one step. `before` and `after` are None if it is unresolved, and if nothing changes."""
+    """The effect on one selector of one step, or on the store of one of its artifacts, `input NAME` or `output NAME`. `before` and `after` are
+    None if it is unresolved, and if nothing changes.
+    """
 
     workflow: str
     revision: int
@@ -88,10 +106,9 @@ class Impact(document.Model):
         return [effect for effect in self.effects if effect.effect == "breaks" and effect.assigned]
 
 
-def candidate_steps(workflow: workflows.Workflow, *records: extension.Extension | None) -> list[workflows.Step]:
-    """The steps with a selector that may match one of the records: a superset of the affected steps."""
+def _matches_some(selectors: Iterable[Selector], records: Sequence[extension.Extension | None]) -> bool:
     existing = [record for record in records if record]
-    return [step for step in workflow.steps if any(_may_match(item, record) for item in step.extensions for record in existing)]
+    return any(_may_match(item, record) for item in selectors for record in existing)
 
 
 def _may_match(selector: Selector, record: extension.Extension) -> bool:
@@ -114,22 +131,26 @@ def assess(
     uses: Sequence[Use],
     *,
     home: str = "",
+    facts: artifact_stores.FactsOf = artifact_stores.no_store,
 ) -> Impact:
     """The impact of changing one record from `before` to `after`; None is a record that does not exist.
 
-    `others` are the other records that selectors may match; `home` is the control plane's own zone, where runs are.
+    `others` are the other records that selectors may match; `home` is the control plane's own zone, where runs are. `facts` are
+    those of artifact stores.
     """
-    snapshots = [preview.RegistrySnapshot([*others, *([record] if record else [])], home) for record in (before, after)]
+    snapshots = [preview.RegistrySnapshot([*others, *([record] if record else [])], home, facts) for record in (before, after)]
     effects: list[Effect] = []
     first_uses: dict[tuple[str, str], list[Effect]] = {}
     for use in sorted(uses, key=lambda use: (use.workflow.name, use.project, use.user)):
-        affected = [step.name for step in candidate_steps(use.workflow, before, after)] if before != after else []
+        affected = [step.name for step in use.affected(before, after)] if before != after else []
         of_use: list[Effect] = []
         for step in use.workflow.steps:
+            needs = use.needs(step)
             if step.name in affected:
-                of_use += _compare(use, step, *(snapshot.preview(use.workflow, step, use.project, use.user) for snapshot in snapshots))
+                previews = (snapshot.preview(use.workflow, step, use.project, use.user, needs) for snapshot in snapshots)
+                of_use += _compare(use, step, [need.name for need in needs], *previews)
             else:
-                of_use += [_effect(use, step, requirement.name) for requirement in step.extensions]
+                of_use += [_effect(use, step, name) for name in (*(item.name for item in step.extensions), *(need.name for need in needs))]
         # An effect on a user is listed only if it differs from the effect on the project (the first use in this order).
         of_project = first_uses.setdefault((use.workflow.name, use.project), of_use)
         effects += (
@@ -150,10 +171,13 @@ def _alike(one: Effect, other: Effect) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in ("effect", "before", "after", "environment", "reason"))
 
 
-def _compare(use: Use, step: workflows.Step, before: preview.StepPreview, after: preview.StepPreview) -> Iterator[Effect]:
-    environment = _environment(before.environment, after.environment)
-    for requirement in step.extensions:
-        name = requirement.name
+def _compare(
+    use: Use, step: workflows.Step, stores: Sequence[str], before: preview.StepPreview, after: preview.StepPreview
+) -> Iterator[Effect]:
+    environment = {**_environment(before.environment, after.environment)}
+    for name in stores:
+        environment |= _environment(before.stores.get(name, {}), after.stores.get(name, {}))
+    for name in (*(requirement.name for requirement in step.extensions), *stores):
         old, new, keys = before.bindings.get(name), after.bindings.get(name), environment.get(name, [])
         was, now = _summarise(old), _summarise(new)
         if was and now is None:

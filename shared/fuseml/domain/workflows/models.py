@@ -79,7 +79,10 @@ class ArtifactInput(document.Model):
         pydantic.Field(description="reference: no contents; FUSEML_<NAME>, FUSEML_<NAME>_URI and the variables of the store."),
     ] = "contents"
     store: Annotated[
-        selector.Selector | None, pydantic.Field(description="The store to read from; by default the one that holds the artifact.")
+        selector.Selector | None,
+        pydantic.Field(
+            description="The store of the artifact. With `access: reference`, the stores that the step reads: an artifact elsewhere is copied there."
+        ),
     ] = None
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from fuseml.domain import workflows
 from fuseml.domain.documents import document
-from fuseml.domain.registry import extension
+from fuseml.domain.registry import artifact_stores, extension
 from fuseml.domain.registry.selector import Binding
 from fuseml.domain.workflows import preview
 
@@ -65,8 +65,8 @@ class Instance:
 
 def compare(workflow: workflows.Workflow, here: Instance, there: Instance, *, project: str = "", user: str = "") -> Portability:
     """The selectors of the workflow, as a run of the project would resolve them on both instances. Runnables are put in before."""
-    ours = preview.RegistrySnapshot(here.records, here.home)
-    theirs = preview.RegistrySnapshot([_given(record) for record in there.records], there.home)
+    ours = preview.RegistrySnapshot(here.records, here.home, artifact_stores.no_store)
+    theirs = preview.RegistrySnapshot([_given(record) for record in there.records], there.home, artifact_stores.no_store)
     found = [
         comparison
         for step in workflow.steps

@@ -183,23 +183,7 @@ class Attempt:
             self._checking_out.check_out(checkout)
         self._artifacts.fetch()
         secrets = self._folder.secrets(self._host.unseal)
-        values = launch.evaluate(self._step, self._outputs, secrets)
-        implementation, host = self._host.implementations.find(values.image, self._project), self._host.environment
-        if isinstance(implementation, implementations.Container):
-            runtime, name = implementation.runtime, self._container
-            prepared = launch.container(
-                self._step,
-                values,
-                runtime,
-                self._folder,
-                name,
-                host,
-                self._host.container_variables,
-                secrets.values(),
-                devices=self._host.devices.of_container(self._devices, Path(runtime).name),
-            )
-        else:
-            prepared = launch.native(self._step, values, implementation, self._folder, host, self._host.devices.variables(self._devices))
+        prepared = self._artifacts.conversion(secrets) or self._prepared(secrets)
         process.clear(self._step_folder)
         self._on_launch(prepared.runtime)
         self._runtime = prepared.runtime
@@ -217,6 +201,23 @@ class Attempt:
             started.stop()
         return started
 
+    def _prepared(self, secrets: Mapping[str, str]) -> launch.Launch:
+        values = launch.evaluate(self._step, self._outputs, secrets)
+        implementation, host = self._host.implementations.find(values.image, self._project), self._host.environment
+        if isinstance(implementation, implementations.Container):
+            return launch.container(
+                self._step,
+                values,
+                implementation.runtime,
+                self._folder,
+                self._container,
+                host,
+                self._host.container_variables,
+                secrets.values(),
+                devices=self._host.devices.of_container(self._devices, Path(implementation.runtime).name),
+            )
+        return launch.native(self._step, values, implementation, self._folder, host, self._host.devices.variables(self._devices))
+
     def _request(self, prepared: launch.Launch, secrets: Mapping[str, str]) -> program.Request:
         # A container program is trusted, and uses files of its own. What runs in a container may write to its mounts.
         confinement = self._host.confinement if prepared.runtime is None and prepared.confined else Confinement()
@@ -231,7 +232,7 @@ class Attempt:
             log_limit=self._host.limits.log,
             disk_limit=self._host.limits.disk,
             measured=[str(path) for path in prepared.write or mounted],
-            grants=confinement.of_step(prepared.read, prepared.write, self._host.devices.files(self._devices)),
+            grants=confinement.of_step(prepared.read, [*prepared.write, *prepared.stores], self._host.devices.files(self._devices)),
             abi=confinement.abi,
             tethered=False,
         )

@@ -6,6 +6,7 @@ Secrets appear in the environment only; `admission` rejects them everywhere else
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ _PREFIXES_OF_RUNTIMES = (
 @dataclass(frozen=True, slots=True)
 class Launch:
     """The arguments of a process. `runtime` is the container program, if any; `read` and `write` are the paths of a native step, which is
-    `confined` to them.
+    `confined` to them, and `stores` folders of artifact stores that it may write, too.
     """
 
     command: Sequence[str]
@@ -61,6 +62,7 @@ class Launch:
     read: Sequence[Path] = ()
     write: Sequence[Path] = ()
     confined: bool = True
+    stores: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,31 @@ def native(
         write=[work, temporary, step_folder / "results", *checkouts, *implementation.writes],
         # Only the step of a plan: that of a workflow could have variables or a command of its own.
         confined=not (implementation.starts_builder and image_building.builds(step)),
+    )
+
+
+def conversion(
+    step: plans.StepPlan,
+    variables: Mapping[str, str],
+    folder: journal.RunFolder,
+    host: Mapping[str, str],
+    read: Sequence[Path],
+    stores: Sequence[Path],
+) -> Launch:
+    """The step that copies an artifact, as a process with these variables, which reads and writes folders of stores."""
+    step_folder = folder.step_path(step.name)
+    home, temporary = step_folder / "work" / "home", folder.temporary(step.name)
+    for path in (home, temporary):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = {"HOME": str(home), "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1", "FUSEML_ENV_RESULTS": str(step_folder / "results")}
+    return Launch(
+        [sys.executable, "-P", "-m", transfers.CONVERT_MODULE],
+        {**host, **variables, **own},
+        home,
+        None,
+        read=read,
+        write=[home, temporary, step_folder / "results"],
+        stores=stores,
     )
 
 

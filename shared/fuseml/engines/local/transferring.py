@@ -14,7 +14,7 @@ from pathlib import Path
 from fuseml.domain import errors, plans
 from fuseml.domain.plans import transfers
 from fuseml.engines import step_files
-from fuseml.engines.local import causes, journal, process
+from fuseml.engines.local import causes, journal, launch, process
 from fuseml.engines.local.host import Host
 from fuseml.processes import program
 
@@ -56,6 +56,17 @@ class Transferring:
             stores = [fetch.store for fetch in transfers.contents(self._step)]
             read = [*_folders(stores), *_repositories(stores, self._project)]
             self._run(transfers.FETCH_MODULE, variables, read=read, write=[inputs])
+
+    def conversion(self, secrets: Mapping[str, str]) -> launch.Launch | None:
+        """The step itself if it copies an artifact to another store; None for any other step."""
+        variables = transfers.converting(self._step, self._project, self._execution)
+        if not variables:
+            return None
+        values = {name: plans.evaluate(value, self._outputs, lambda part: secrets[part.ref]) for name, value in variables.items()}
+        holders = [fetch.store for fetch in self._step.fetches]
+        read = [*_folders(holders), *_repositories(holders, self._project)]
+        stores = _folders(collect.store for collect in self._step.collects)
+        return launch.conversion(self._step, values, self._folder, self._host.environment, read, stores)
 
     def collect(self, folder: Path) -> None:
         """Store the artifacts that the step has written in `folder`, its first checkout or its own, and write their addresses as outputs. Raises as `fetch`."""

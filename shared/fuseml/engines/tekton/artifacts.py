@@ -55,6 +55,24 @@ def collecting(step: plans.StepPlan, plan: plans.Plan, parameters: values.Parame
     }
 
 
+def converting(
+    step: plans.StepPlan, plan: plans.Plan, parameters: values.Parameters, bundle: values.SecretBundle, settings: settings.Settings
+) -> Object:
+    """The container that copies an artifact to another store, which is the whole of such a step; empty for any other one."""
+    variables = transfers.converting(step, plan.project, plan.id)
+    if not variables:
+        return {}
+    variables |= {"HOME": plans.text(HOME), "FUSEML_ENV_RESULTS": plans.text(RESULTS)}
+    return {
+        "name": "convert",
+        "image": settings.check_image,
+        "command": ["python3", "-P", "-m", transfers.CONVERT_MODULE],
+        "env": values.Writer(bundle, parameters, variables).environment(),
+        "computeResources": amounts.of_step(step, settings),
+        "securityContext": CONFINED,
+    }
+
+
 def _fetch(
     step: plans.StepPlan,
     plan: plans.Plan,

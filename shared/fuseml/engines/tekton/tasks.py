@@ -156,14 +156,18 @@ def step(
     """The task that runs a step or builds its image, without `runAfter` and `when`. Its artifacts are moved by containers of the same pod."""
     results = [output.name for output in step.outputs]
     built = next((output for output in step.outputs if output.image is not None), None)
-    if built is not None and built.image is not None:
+    conversion = artifacts.converting(step, plan, parameters, bundle, settings)
+    volumes: list[Object]
+    if conversion:
+        containers, volumes = [conversion], []
+    elif built is not None and built.image is not None:
         containers, volumes = _build(step, built.name, built.image, parameters, bundle, settings)
         results.append(f"{built.name}{DIGEST_SUFFIX}")
     else:
         containers, volumes = _run(step, task, parameters, bundle, settings)
         if image_building.builds(step):
             containers, volumes = builds.containers(containers[0], settings)
-    if step.fetches or step.collects:
+    if (step.fetches or step.collects) and not conversion:
         containers, more = artifacts.around(step, plan, containers, parameters, bundle, settings)
         volumes += more
     if results:

@@ -67,6 +67,30 @@ class ArtifactMetric(columns.Row, table=True):
     value: float
 
 
+class ArtifactCopy(columns.Row, table=True):
+    """A copy of an artifact's contents in another store, `extension/service`, where its address is `copy_address`."""
+
+    __tablename__ = "artifact_copy"
+
+    address: str = Field(primary_key=True)
+    store: str = Field(primary_key=True)
+    copy_address: str = Field(index=True)
+    location: str
+    created: str
+
+
+class ArtifactMirror(columns.Row, table=True):
+    """The stores, a selector, that the steps of a project read artifacts of a kind from, set by `by`."""
+
+    __tablename__ = "artifact_mirror"
+
+    project: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    store: dict[str, Any] = Field(sa_type=columns.Json)
+    by: str
+    updated: str
+
+
 class ArtifactTag(columns.Row, table=True):
     """A tag of the name `kind://project/name`: it is on one version, the artifact at `address`."""
 

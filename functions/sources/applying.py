@@ -93,7 +93,7 @@ def _execute(
         by_hand = owner is not None and owner.fingerprint != prints[step.key]
         file = items[step.key].file if step.key in items else owner.file if owner else ""
         try:
-            change = _step(deps, session, row, step, items.get(step.key), applied, by_hand=by_hand, file=file)
+            change = _step(deps, session, row, step, items.get(step.key), applied, before=prints[step.key], by_hand=by_hand, file=file)
         except errors.PermanentError as error:
             applied.refusals += items[step.key].refuse(error) if step.key in items else [files.Refusal(file, error.message)]
             continue
@@ -114,6 +114,7 @@ def _step(
     item: files.Item | None,
     applied: Applied,
     *,
+    before: str | None,
     by_hand: bool,
     file: str,
 ) -> Change | None:
@@ -121,7 +122,7 @@ def _step(
     if item is not None:
         put = operations.put(deps, session, item.value)
         applied.payloads += put.payloads
-        left = operations.fingerprint(session, name)
+        left = before if put.effect == "unchanged" else operations.fingerprint(session, name)
         sources.own(session, row, step.key, adopted=step.action == "adopt", fingerprint=left or "", file=file)
         effect: Effect | None = "adopted" if step.action == "adopt" else put.effect if put.effect != "unchanged" else None
         return Change(kind, name, effect, file, put.fields, by_hand) if effect else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,17 @@ def workflow(name: str, image: str = "shell:1") -> str:
 
 
 class Host(EmbeddedGitHost):
-    """A git host that may be away."""
+    """A git host that may be away. `meanwhile` happens once, after the files of a commit were listed."""
 
     away = False
+    meanwhile: Callable[[], object] | None = None
+
+    def paths(self, project: str, codeset: str, commit: str) -> list[str]:
+        found = super().paths(project, codeset, commit)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile:
+            meanwhile()
+        return found
 
     def heads(self, project: str, codeset: str) -> dict[str, str]:
         if self.away:

@@ -151,6 +151,23 @@ def test_a_late_push_brings_the_newest_commit_and_a_lost_one_is_found_by_the_tic
     assert team.types().count("extension.updated") == 2
 
 
+def test_a_slow_look_at_an_older_commit_never_replaces_a_newer_one(team: Sourced) -> None:
+    def overtake(version: str) -> None:
+        team.commit(changed(minio=record("minio", version)))
+        assert team.sync()["state"] == "synced"
+
+    team.commit(changed(minio=record("minio", "2.0")))
+    team.git.meanwhile = lambda: overtake("3.0")
+    assert team.sync()["state"] == "synced"
+    assert team.state()["extension"]["minio"][0] == "3.0"
+    event = team.pushed(team.commit(changed(minio=record("minio", "4.0"))))
+    team.git.meanwhile = lambda: overtake("5.0")
+    team.deliver(event, status=503)
+    team.deliver(event)
+    assert team.state()["extension"]["minio"][0] == "5.0"
+    assert team.types().count("extension.updated") == 2
+
+
 def test_only_the_branch_of_the_source_counts(team: Sourced) -> None:
     other = team.commit({"fuseml/registry/other.yaml": record("other")}, branch="next")
     event = team.pushed(other, "refs/heads/next")

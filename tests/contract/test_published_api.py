@@ -15,7 +15,7 @@ import pytest
 import werkzeug.test
 import yaml
 
-from fuseml.domain import times
+from fuseml.domain import events, times
 from fuseml.embedded import composition
 from fuseml.runtime import catalog
 
@@ -117,6 +117,24 @@ def test_the_published_description_has_these_operations_and_statuses() -> None:
     # Statuses of errors beside the published ones: the original failed, or answered 400, where this says which it was.
     added = {name: statuses - published[name] for name, statuses in seen.items() if statuses - published[name]}
     assert added == {"DELETE /applications/{name}/": {404}, "DELETE /projects/{name}": {409}}
+
+
+def test_a_codeset_of_an_original_client_begins_with_a_commit_which_is_one_push(server: Server) -> None:
+    def pushes() -> list[Any]:
+        listed: Any = server.send("GET", f"/events?type={events.CodesetPushed.TYPE}").json
+        found: list[Any] = [server.send("GET", f"/events/{row['number']}").json for row in listed]
+        return [(event["data"]["codeset"], event["data"]["ref"], event["data"]["before"]) for event in found]
+
+    for _ in range(2):
+        assert server.send("POST", "/codesets?project=p&name=begun&description=digits").status_code == 201
+        assert pushes() == [("begun", "refs/heads/main", None)]
+    # A repository that a client of this API has left empty.
+    server.send("POST", "/codesets?project=p&name=empty", **{catalog.CLIENT: "tests"})
+    assert len(pushes()) == 1
+    server.send("POST", "/codesets?project=p&name=empty&initial_commit=true", **{catalog.CLIENT: "tests"})
+    assert ("empty", "refs/heads/main", None) in pushes()
+    server.send("POST", "/codesets?project=p&name=bare&initial_commit=false")
+    assert len(pushes()) == 2
 
 
 def test_clients_that_know_this_api_get_its_own_answers(server: Server) -> None:

@@ -24,6 +24,8 @@ import fuseml
 from fuseml.domain.documents import expression
 
 _METHODS = {"match", "fullmatch", "search", "sub", "split", "findall", "finditer"}
+# Only modules with such a call are parsed. `.` and the name may stand on two lines.
+_CALLS = re.compile(rf"\.\s*({'|'.join(sorted(_METHODS))}|compile)\b")
 _STEP = 16
 _LIMIT = 64  # Between linear growth (16) and quadratic growth (256).
 _SIZES = [4 << power for power in range(11)]
@@ -38,8 +40,10 @@ def _sources() -> Iterator[tuple[str, ast.Module]]:
         root = pathlib.Path(str(package.__file__)).parent
         for path in sorted(root.rglob("*.py")):
             if "migrations" not in path.parts:
-                name = ".".join((package.__name__, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
-                yield name, ast.parse(path.read_text())
+                text = path.read_text()
+                if _CALLS.search(text):
+                    name = ".".join((package.__name__, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
+                    yield name, ast.parse(text)
 
 
 def _patterns() -> dict[str, tuple[Any, set[str]]]:
@@ -48,8 +52,9 @@ def _patterns() -> dict[str, tuple[Any, set[str]]]:
     compiled: list[tuple[str, str]] = []
     inline: dict[str, tuple[Any, set[str]]] = {}
     for module, tree in _sources():
-        imported = {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
-        for node in ast.walk(tree):
+        nodes = list(ast.walk(tree))
+        imported = {alias.asname or alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+        for node in nodes:
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
             owner, method = node.func.value, node.func.attr

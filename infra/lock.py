@@ -23,7 +23,7 @@ _BLOCK = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}\n", re.DOTALL)
 
 _LAPTOP = ("typer", "waitress", "platformdirs", "dulwich")
 """Packages of the command and the embedded server only."""
-_NOT_IN_STEPS = ("functions-framework", "kubernetes", "sqlmodel", "cloudevents")
+_NOT_IN_STEPS = ("functions-framework", "kubernetes", "sqlmodel", "cloudevents", "flask-openapi3-swagger")
 LOCKS: dict[str, tuple[str, ...]] = {
     "requirements.lock": ("--all-extras",),
     "infra/images/functions.lock": (

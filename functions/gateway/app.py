@@ -9,7 +9,7 @@ import fuseml
 from functions.gateway import description, forward
 from functions.gateway.deps import Deps
 from fuseml.domain import errors
-from fuseml.runtime import catalog, http, targets
+from fuseml.runtime import catalog, http, openapi_page, targets
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -24,7 +24,9 @@ def create_app(deps: Deps) -> flask.Flask:
     app.view_functions["openapi"] = lambda: http.describe(description.merge(description.fetch(forwarder)))
 
     def index() -> flask.Response:
-        return http.encode({"name": "FuseML", "version": fuseml.__version__, "api": "/openapi.json", "readiness": "/readyz"}, 200, {})
+        return http.encode(
+            {"name": "FuseML", "version": fuseml.__version__, "api": "/openapi.json", "docs": "/docs", "readiness": "/readyz"}, 200, {}
+        )
 
     def forwarded(path: str) -> flask.Response:
         received = targets.path_of(flask.request.environ)
@@ -38,5 +40,6 @@ def create_app(deps: Deps) -> flask.Flask:
             raise errors.TooLargeError(f"the request body is larger than {function.max_body} bytes") from error
 
     app.add_url_rule("/", "index", index)
+    openapi_page.serve(app)
     app.add_url_rule("/<path:path>", "forwarded", forwarded, methods=_METHODS, provide_automatic_options=False)
     return app

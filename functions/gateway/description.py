@@ -10,7 +10,8 @@ from typing import Any
 from functions.gateway import forward
 from fuseml.runtime import catalog
 
-_REF = "#/components/schemas/"
+_NAMED = ("schemas", "examples")
+"""The components that each function names on its own."""
 
 
 def fetch(forwarder: forward.Forwarder) -> list[tuple[str, dict[str, Any]]]:
@@ -22,16 +23,21 @@ def fetch(forwarder: forward.Forwarder) -> list[tuple[str, dict[str, Any]]]:
 
 
 def merge(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """One document. A schema whose name another function uses for another schema gets its function's name as a prefix."""
+    """One document. A schema or example whose name another function uses for another one gets its function's name as a prefix."""
     whole: dict[str, Any] = {}
     for function, document in documents:
         if not whole:
-            whole = {**document, "tags": [], "paths": {}, "components": {**document["components"], "schemas": {}}}
-        merged_schemas = whole["components"]["schemas"]
-        schemas = document["components"]["schemas"]
-        other = {name: f"{function}_{name}" for name, schema in schemas.items() if merged_schemas.get(name, schema) != schema}
-        renamed = _renamed(document, {_REF + name: _REF + new for name, new in other.items()})
-        merged_schemas |= {other.get(name, name): schema for name, schema in renamed["components"]["schemas"].items()}
+            whole = {**document, "tags": [], "paths": {}, "components": {**document["components"], **{kind: {} for kind in _NAMED}}}
+        components, merged = document["components"], whole["components"]
+        other = {
+            (kind, name): f"{function}_{name}"
+            for kind in _NAMED
+            for name, value in components[kind].items()
+            if merged[kind].get(name, value) != value
+        }
+        renamed = _renamed(document, {f"#/components/{kind}/{name}": f"#/components/{kind}/{new}" for (kind, name), new in other.items()})
+        for kind in _NAMED:
+            merged[kind] |= {other.get((kind, name), name): value for name, value in renamed["components"][kind].items()}
         whole["tags"] += renamed["tags"]
         for path, operations in renamed["paths"].items():
             whole["paths"].setdefault(path, {}).update(operations)

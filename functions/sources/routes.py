@@ -79,7 +79,7 @@ class SourceDetails(Source):
     changes: list[Change]
 
 
-class Difference(pydantic.BaseModel):
+class SourceDifference(pydantic.BaseModel):
     """What a sync at `commit` would change, or why it would be refused; nothing was stored."""
 
     commit: str
@@ -133,11 +133,11 @@ def register(api: http.Api, deps: Deps) -> None:
         """Bring everything to the newest commit of the source, and undo changes by hand. All is applied, or nothing."""
         return _details(service.sync(deps, name, adopt=body.adopt))
 
-    @api.route("GET", "/sources/<name>/diff", query=DifferenceQuery, returns=Difference, refusals=(503,))
-    def compare_source(name: str, query: DifferenceQuery) -> Difference:
+    @api.route("GET", "/sources/<name>/diff", query=DifferenceQuery, returns=SourceDifference, refusals=(503,))
+    def compare_source(name: str, query: DifferenceQuery) -> SourceDifference:
         """Show what a sync would change now, or why it would be refused. Nothing is stored."""
         found = service.difference(deps, name, adopt=query.adopt)
-        return Difference(
+        return SourceDifference(
             commit=found.commit,
             changes=[Change.model_validate(change) for change in found.changes],
             refusals=[Refusal.model_validate(refusal) for refusal in found.refusals],

@@ -31,7 +31,9 @@ SIMPLE = ["text/plain", "text/plain; application/json", "application/x-www-form-
 
 def _routes(target: Target) -> Iterator[tuple[str, str]]:
     yield from ((method, path) for method, path, _ in target.operations())
-    yield from itertools.product(("GET", "POST"), ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/apps/x/v2", "/mlflow/"])
+    yield from itertools.product(
+        ("GET", "POST"), ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/apps/x/v2", "/mlflow/"]
+    )
 
 
 def _other_hosts(target: Target) -> None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 DEEP = settings.get_current_profile_name() == "deep"
-CONFIG = {"phases": {"coverage": {"enabled": DEEP}}}
+# The examples are sent by test_every_operation_takes_its_example.
+CONFIG = {"phases": {"coverage": {"enabled": DEEP}, "examples": {"enabled": False}}}
 # The document that the server serves; the server itself takes seconds, which only runs of these tests need.
 api = schemathesis.openapi.from_path(pathlib.Path(__file__).parents[2] / "docs/openapi.json", config=SchemathesisConfig.from_dict(CONFIG))
 FUZZ = settings(
@@ -44,60 +45,29 @@ PROMISES = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
 ]
-# A request that succeeds, for each operation that generated ones rarely make succeed: its query or its body.
-VALID: dict[str, Any] = {
-    "POST /extensions/discover": {"urls": [furnished.ENDPOINT]},
-    "POST /extensions/{id}/webhook": {"rotate": True},
-    "PUT /extensions/{id}": {"product": "other"},
-    "PUT /extensions/{extension_id}/services/{address}": {"description": "other"},
-    "PUT /extensions/{extension_id}/services/{service_id}/endpoints/{address}": {"type": "internal"},
-    "POST /extensions/{extension_id}/services": {"id": "new", "resource": "r"},
-    "POST /extensions/{extension_id}/services/{service_id}/endpoints": {"url": furnished.ENDPOINT + "/other"},
-    "GET /workflows/{name}/diff": {"from": 1, "to": 2},
-    "POST /workflows/{name}/plan": {"project": "demo", "codeset": "code", "commit": furnished.COMMIT},
-    "POST /workflows": {**furnished.DOCUMENT, "name": "new"},
-    "PUT /workflows/{name}": furnished.DOCUMENT,
-    "DELETE /workflows/{name}": {"force": True},
-    "POST /runs/{name}/cancel": {"reason": "x"},
-    "POST /runs/{name}/approve": {"comment": "x"},
-    "POST /runs/{name}/reject": {"comment": "x"},
-    "POST /applications": furnished.APPLICATION,
-    "POST /extensions": {"id": "new", "product": "x"},
-    "POST /extensions/plan": {"id": "new", "product": "x"},
-    "POST /codesets": {"project": "demo", "name": "new"},
-    "PUT /applications/{name}/visibility": {"public": True},
-    "POST /resolve": {"selectors": [{"name": "s", "service_resource": "s3"}], "context": {"project": "demo"}},
-    "POST /extensions/{extension_id}/services/{service_id}/credentials": {"id": "new", "configuration": {"K": "v"}},
-    "PUT /extensions/{extension_id}/services/{service_id}/credentials/{address}": {"configuration": {"K": "v"}},
-    "GET /lineage": {"address": f"code://demo/code/{furnished.COMMIT}"},
-    "POST /artifacts": {"address": "model://demo/m/4", "digest": f"sha256:{'0' * 64}"},
-    "POST /artifacts/places": {"kind": "dataset", "project": "demo", "name": "d"},
-    "POST /artifacts/locations": {"address": furnished.DATASET},
-    "POST /artifacts/prune": {"addresses": ["model://demo/m/1"]},
-    "PUT /artifacts/retention/{project}/{kind}": {"newest": 1000, "days": 1000},
-    "GET /pipelines/results": {"project": "demo"},
-    "GET /runnables/{id}/versions": {"project": "demo"},
-    "GET /runnables/{id}/matches": {"project": "demo", "offer": "model://demo/m/1"},
-    "DELETE /runnables/{id}": {"project": "demo", "version": "1.0.0"},
-    "POST /runnables": {**furnished.RUNNABLE, "version": "1.1.0"},
-    "POST /pipelines": {"template": "mlflow-serve", "name": "new", "project": "demo", "inputs": {"model": "model://*"}},
-    "POST /pipelines/compose": {"name": "new", "runnables": ["builder", "trainer", "predictor"]},
-    "POST /catalogs": {"name": "new", "url": furnished.ENDPOINT},
-    "POST /sources": {"name": "new", "codeset": "demo/code", "path": "fuseml"},
-    "POST /sources/{name}/sync": {"adopt": True},
-    "POST /workflows/{name}/portability": {"extensions": [{"id": "other", "product": "minio"}]},
-    "POST /workflows/assignments": {"name": "hello", "pattern": "model://*"},
-    "DELETE /workflows/assignments/{name}": {"codesetProject": "demo", "codesetName": "code"},
-    "POST /runs": {"workflow": "hello", "project": "demo", "codeset": "code", "commit": furnished.COMMIT},
-    "POST /runs/{name}/resume": {"images": {}},
-    "POST /runs/{name}/rerun": {"no_cache": True},
-    "PUT /applications/{name}/traffic": {"traffic": {"1": 100}},
-    "POST /projects": {"name": "new"},
-    "POST /events": {"type": "run.cancel_requested", "data": {"run": "hello-1", "reason": "x"}},
-    "GET /why": {"of": furnished.COMMIT},
+# What the published examples name, and what it is called on the server of these tests.
+LOCAL = {
+    "http://localhost:5000": furnished.ENDPOINT,
+    "http://localhost:9000": furnished.ENDPOINT,
+    "https://git.example.com/ml/templates.git": furnished.ENDPOINT,
+    "dataset://demo/raw/7": furnished.DATASET,
+    "3f2c8a1b9d4e5f60718293a4b5c6d7e8f9012345": furnished.COMMIT,
+    "demo/iris": "demo/m",
 }
-succeeded: set[str] = set()
 ERROR = {"name", "id", "message", "temporary", "timeout", "fault", "details"}
+
+
+def _example(operation: Mapping[str, Any]) -> dict[str, Any]:
+    """The request that the document shows: its body, or its query."""
+    if body := operation.get("requestBody"):
+        found = body["content"]["application/json"]["examples"]["example"]["value"]
+    else:
+        found = {item["name"]: item["example"] for item in operation["parameters"] if item["in"] == "query" and "example" in item}
+    text = json.dumps(found)
+    for shown, local in LOCAL.items():
+        text = text.replace(shown, local)
+    example: dict[str, Any] = json.loads(text)
+    return example
 
 
 def _described_events() -> dict[str, Any]:
@@ -155,7 +125,7 @@ def _address(case: schemathesis.Case[Any]) -> None:
         for part in parts:
             if isinstance(part, dict):
                 part |= {name: _existing(path, name, value) for name, value in part.items()}
-        if valid := VALID.get(case.operation.label):
+        if valid := _example(case.operation.definition.raw):
             _make_nearly_valid(case, valid)
     # `/workflows/runs` is another operation than `/workflows/{name}`, whose names are never that.
     if case.path_parameters and path.format(**case.path_parameters) in api.raw_schema["paths"]:
@@ -185,7 +155,8 @@ def test_every_request_is_handled_as_documented(case: schemathesis.Case[Any]) ->
     _check(case)
 
 
-def _check(case: schemathesis.Case[Any]) -> None:
+def _check(case: schemathesis.Case[Any]) -> int:
+    """Send the request and check the promises. Returns the status."""
     _system().restore()
     response = case.call(**_delivery(case))
     assert furnished.CANARY not in response.text
@@ -198,28 +169,31 @@ def _check(case: schemathesis.Case[Any]) -> None:
         assert str(response.status_code) in documented, response.text
     if response.status_code >= 400:
         assert set(response.json()) == ERROR
-    elif response.status_code < 300:
-        succeeded.add(case.operation.label)
+    status: int = response.status_code
+    return status
 
 
-def test_every_operation_succeeds() -> None:
-    """Requests that are all refused would keep every promise. Operations that no generated request made succeed get a valid one."""
-    for path, methods in api.raw_schema["paths"].items():
-        for method, operation in methods.items():
-            label, body = f"{method.upper()} {path}", "body" if "requestBody" in operation else "query"
-            names = [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"]
-            # The length of a text chooses among what exists.
-            for choice in ("", "1", "22"):
-                if label not in succeeded:
-                    where = {name: _existing(path, name, choice) for name in names}
-                    case = api[path][method.upper()].Case(path_parameters=where)
-                    case.media_type = "application/json" if body == "body" else None
-                    setattr(case, body, dict(VALID.get(label, {})))
-                    _check(case)
+def _example_succeeds(path: str, method: str, operation: Mapping[str, Any]) -> bool:
+    names = [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"]
+    body = "body" if "requestBody" in operation else "query"
+    # The length of a text chooses among what exists.
+    for choice in ("", "1", "22"):
+        case = api[path][method.upper()].Case(path_parameters={name: _existing(path, name, choice) for name in names})
+        case.media_type = "application/json" if body == "body" else None
+        setattr(case, body, _example(operation))
+        if _check(case) < 300:
+            return True
+        if not names:
+            break
+    return False
+
+
+def test_every_operation_takes_its_example() -> None:
+    """The published examples; requests that are all refused would keep every promise."""
+    operations = [(path, method, operation) for path, methods in api.raw_schema["paths"].items() for method, operation in methods.items()]
+    refused = {f"{method.upper()} {path}" for path, method, operation in operations if not _example_succeeds(path, method, operation)}
     # A catalogue is stored once its repository was read; tests/component/test_catalogs.py has one.
-    assert {f"{method.upper()} {path}" for path, methods in api.raw_schema["paths"].items() for method in methods} - succeeded == {
-        "POST /catalogs"
-    }
+    assert refused == {"POST /catalogs"}
 
 
 consumers = schemathesis.openapi.from_dict(_described_events(), config=SchemathesisConfig.from_dict(CONFIG))

@@ -213,11 +213,12 @@ def test_two_schemas_of_one_name_stay_two() -> None:
             "openapi": "3.1.0",
             "tags": [],
             "paths": {f"/{kind}": {"get": reference}},
-            "components": {"schemas": {"Thing": {"type": kind}}},
+            "components": {"schemas": {"Thing": {"type": kind}}, "examples": {"Thing": {"value": kind}}},
         }
 
     whole = description.merge([("one", document("string")), ("two", document("integer"))])
     assert whole["components"]["schemas"] == {"Thing": {"type": "string"}, "two_Thing": {"type": "integer"}}
+    assert whole["components"]["examples"] == {"Thing": {"value": "string"}, "two_Thing": {"value": "integer"}}
     assert whole["paths"]["/integer"]["get"]["schema"]["$ref"] == "#/components/schemas/two_Thing"
 
 

@@ -44,7 +44,18 @@ class Server:
     def routes(self) -> list[tuple[str, str]]:
         """Method and path of every route, those of git, applications and the server itself included."""
         documented = [(operation.method, path(operation)) for operation in operations(self)]
-        own = ["/", "/healthz", "/readyz", "/metrics", "/version", "/openapi.json", "/nothing", "/apps/x", "/apps/x/v2/models/x/infer"]
+        own = [
+            "/",
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/version",
+            "/openapi.json",
+            "/docs",
+            "/nothing",
+            "/apps/x",
+            "/apps/x/v2/models/x/infer",
+        ]
         git = ["/git/p/c.git/info/refs?service=git-upload-pack", "/git/p/c.git/git-receive-pack", "/git/p/c.git/git-upload-pack"]
         return [*documented, *itertools.product(("GET", "POST"), [*own, *git, "/mlflow/", "/mlflow/api/2.0/mlflow/runs/search"])]
 

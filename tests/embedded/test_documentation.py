@@ -36,7 +36,7 @@ pytest.importorskip("mlflow.version", reason="needs MLflow: install fuseml[mlflo
 
 def _files(folder: pathlib.Path) -> None:
     """The documents that the pages show, under the names that their first lines give, and the folder of records."""
-    for name, content in re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", TEXT, re.DOTALL):
+    for name, content in re.findall(r"```(?:yaml|python)\n# (\S+\.(?:yaml|py))\n(.*?)```", TEXT, re.DOTALL):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
     (folder / "registry").mkdir()

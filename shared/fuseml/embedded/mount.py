@@ -19,7 +19,7 @@ import fuseml
 from fuseml.domain import application as application_names
 from fuseml.domain import errors
 from fuseml.embedded import admission, broker, model_servers, tracking_proxy
-from fuseml.runtime import auth, catalog, http, openapi, targets, web_pages
+from fuseml.runtime import auth, catalog, http, openapi, openapi_page, targets, web_pages
 from fuseml.store import applications, database
 from fuseml.usecases import ownership
 
@@ -85,7 +85,7 @@ def own_app(
     readiness: Callable[[], dict[str, Any]],
     store: database.Database,
 ) -> flask.Flask:
-    """The paths of the embedded server itself: `/`, `/readyz`, `/version`, `/metrics`, `/openapi.json`, `/apps/<name>/`."""
+    """The paths of the embedded server itself: `/`, `/readyz`, `/version`, `/metrics`, `/openapi.json`, `/docs`, `/apps/<name>/`."""
     api = http.Api("embedded", "The embedded server", tokens=None, store=store)
     app = api.app
     app.config["MAX_CONTENT_LENGTH"] = admission.APPLICATION_BODY
@@ -109,7 +109,11 @@ def own_app(
 
     @app.get("/")
     def index() -> flask.Response:
-        return http.encode({"name": "FuseML", "version": fuseml.__version__, "api": "/openapi.json", "readiness": "/readyz"}, 200, {})
+        return http.encode(
+            {"name": "FuseML", "version": fuseml.__version__, "api": "/openapi.json", "docs": "/docs", "readiness": "/readyz"}, 200, {}
+        )
+
+    openapi_page.serve(app)
 
     def ready() -> flask.Response:
         state = readiness()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -9,9 +10,11 @@ from typing import Any, Protocol
 import pydantic
 from pydantic import json_schema
 
+from fuseml.runtime.examples import Examples, NoExampleError
 from fuseml.runtime.operations import ErrorBody, Operation
 
 _REF = "#/components/schemas/{model}"
+_EXAMPLES = "#/components/examples/"
 
 _REFUSALS = {
     400: "Invalid: the request is not valid",
@@ -29,6 +32,27 @@ _REFUSALS = {
 
 Schemas = Mapping[type, dict[str, Any]]
 """References of the document to models: two models of one name are two schemas."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shown:
+    """The examples, and those of the document that several operations refer to, by the name of their schema."""
+
+    examples: Examples
+    components: dict[str, Any]
+
+    def answer(self, operation: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The example of an answer, or None if a field has no value."""
+        reference = schema.get("$ref") or schema.get("items", {}).get("$ref")
+        try:
+            example = {"value": self.examples.answer(operation, schema)}
+        except NoExampleError:
+            return None
+        if reference is None:
+            return example
+        name = reference.rpartition("/")[2] + ("_list" if "items" in schema else "")
+        self.components[name] = example
+        return {"$ref": _EXAMPLES + name}
 
 
 class Api(Protocol):
@@ -49,10 +73,11 @@ def document(apis: Sequence[Api]) -> dict[str, Any]:
                 models[candidate] = None
     references, definitions = json_schema.models_json_schema([(model, "serialization") for model in models], ref_template=_REF)
     schemas: Schemas = {model: reference for (model, _), reference in references.items()}
+    shown = _Shown(Examples(definitions.get("$defs", {})), {})
     paths: dict[str, dict[str, Any]] = {}
     for api, operation in operations:
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _operation(api, operation, path, schemas)
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(api, operation, path, schemas, shown)
     return {
         "openapi": "3.1.0",
         "info": {"title": "FuseML", "version": "1", "description": "GitOps for machine learning, serverless."},
@@ -60,7 +85,11 @@ def document(apis: Sequence[Api]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": definitions.get("$defs", {}),
-            "responses": {name: _content(meaning, schemas[ErrorBody]) for name, meaning in map(_named, _REFUSALS)},
+            "responses": {
+                name: _content(meaning, schemas[ErrorBody], {"value": shown.examples.error(status)})
+                for status, (name, meaning) in zip(_REFUSALS, map(_named, _REFUSALS), strict=True)
+            },
+            "examples": shown.components,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -85,54 +114,70 @@ def _item(returns: object) -> object:
     return returns[0] if isinstance(returns, list) else returns
 
 
-def _operation(api: Api, operation: Operation, path: str, schemas: Schemas) -> dict[str, Any]:
+def _operation(api: Api, operation: Operation, path: str, schemas: Schemas, shown: _Shown) -> dict[str, Any]:
     summary, _, description = operation.summary.partition("\n")
-    parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in re.findall(r"{(\w+)}", path)
-    ]
-    if operation.query:
-        schema = operation.query.model_json_schema(ref_template=_REF)
-        parameters += [
-            {"name": name, "in": "query", "required": name in schema.get("required", []), "schema": info}
-            for name, info in schema.get("properties", {}).items()
-        ]
+    id, body = operation.handler.__name__, operation.body or operation.document
+    request = shown.examples.request(id)
     described: dict[str, Any] = {
-        "operationId": operation.handler.__name__,
+        "operationId": id,
         "tags": [api.name],
         "summary": summary.strip(),
-        "parameters": parameters,
+        "parameters": _parameters(operation, path, shown.examples.path(path), {} if body else request),
         "responses": {
-            **({"200": _response(operation.dry_run, schemas)} if operation.dry_run is not None else {}),
-            **_success(operation, schemas),
+            **({"200": _response(id, operation.dry_run, schemas, shown)} if operation.dry_run is not None else {}),
+            **_success(operation, schemas, shown),
             **{str(status): {"$ref": f"#/components/responses/{_named(status)[0]}"} for status in _refusals(operation)},
             "default": _content("an error", schemas[ErrorBody]),
         },
     }
     if description.strip():
         described["description"] = description.strip()
-    body = operation.body or operation.document
     if body:
-        content = {"schema": schemas[body]}
+        content = {"schema": schemas[body], **({"examples": {"example": {"value": request}}} if request else {})}
         described["requestBody"] = {"required": True, "content": {"application/json": content, "application/x-yaml": content}}
     if not operation.public:
         described["security"] = [{"token": []}]
     return described
 
 
-def _success(operation: Operation, schemas: Schemas) -> dict[str, Any]:
+def _parameters(operation: Operation, path: str, variables: Mapping[str, object], given: Mapping[str, object]) -> list[dict[str, Any]]:
+    """The parameters, with the values of the `variables` of the path and of the `given` query."""
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, **_example(variables, name)}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    if operation.query:
+        schema = operation.query.model_json_schema(ref_template=_REF)
+        found += [
+            {"name": name, "in": "query", "required": name in schema.get("required", []), "schema": info, **_example(given, name)}
+            for name, info in schema.get("properties", {}).items()
+        ]
+    return found
+
+
+def _example(values: Mapping[str, object], name: str) -> dict[str, object]:
+    return {"example": values[name]} if name in values else {}
+
+
+def _success(operation: Operation, schemas: Schemas, shown: _Shown) -> dict[str, Any]:
+    id, text = operation.handler.__name__, {"type": "string"}
     if operation.text:
-        return {str(operation.status): {"description": "done", "content": {operation.text: {"schema": {"type": "string"}}}}}
+        example = shown.answer(id, text)
+        content = {"schema": text, **({"examples": {"example": example}} if example else {})}
+        return {str(operation.status): {"description": "done", "content": {operation.text: content}}}
     empty = operation.returns is None and operation.status == 200
-    return {str(204 if empty else operation.status): _response(operation.returns, schemas)}
+    return {str(204 if empty else operation.status): _response(id, operation.returns, schemas, shown)}
 
 
-def _response(returns: object, schemas: Schemas) -> dict[str, Any]:
+def _response(id: str, returns: object, schemas: Schemas, shown: _Shown) -> dict[str, Any]:
     item = _item(returns)
     if item is None:
         return {"description": "done"}
     schema = schemas[item] if isinstance(item, type) and issubclass(item, pydantic.BaseModel) else {}
-    return _content("done", {"type": "array", "items": schema} if isinstance(returns, list) else schema)
+    schema = {"type": "array", "items": schema} if isinstance(returns, list) else schema
+    return _content("done", schema, shown.answer(id, schema))
 
 
-def _content(description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": schema}, "application/x-yaml": {"schema": schema}}}
+def _content(description: str, schema: dict[str, Any], example: dict[str, Any] | None = None) -> dict[str, Any]:
+    content = {"schema": schema, **({"examples": {"example": example}} if example else {})}
+    return {"description": description, "content": {"application/json": content, "application/x-yaml": content}}

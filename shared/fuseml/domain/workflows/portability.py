@@ -24,7 +24,7 @@ _ATTRIBUTES = ("product", "version", "service_resource", "service_category")
 _GIVEN = "given"
 
 
-class Difference(document.Model):
+class BindingDifference(document.Model):
     """An attribute of the service, or a key of the step's environment (`environment.AWS_REGION`), here and there; empty where it is missing."""
 
     what: str
@@ -43,7 +43,7 @@ class Comparison(document.Model):
     state: State
     here: str
     there: str
-    differences: list[Difference]
+    differences: list[BindingDifference]
     reason: str
 
 
@@ -108,15 +108,15 @@ def _compare(step: workflows.Step, here: preview.StepPreview, there: preview.Ste
         )
 
 
-def _differences(ours: Binding, theirs: Binding) -> Iterator[Difference]:
+def _differences(ours: Binding, theirs: Binding) -> Iterator[BindingDifference]:
     for attribute in _ATTRIBUTES:
         here, there = getattr(ours, attribute), getattr(theirs, attribute)
         if here != there:
-            yield Difference(what=attribute.removeprefix("service_"), here=here, there=there)
+            yield BindingDifference(what=attribute.removeprefix("service_"), here=here, there=there)
     keys = ours.environment().keys(), theirs.environment().keys()
     for key in sorted(keys[0] ^ keys[1]):
         texts = [_GIVEN if key in side else "" for side in keys]
-        yield Difference(what=f"environment.{key}", here=texts[0], there=texts[1])
+        yield BindingDifference(what=f"environment.{key}", here=texts[0], there=texts[1])
 
 
 def _shown(binding: Binding | None) -> str:

@@ -84,7 +84,8 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 def test_a_folder_is_pushed_and_the_same_content_is_not_pushed_again(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert workspace.fuseml("push", str(workspace.code), "-p", "demo", "-n", "diabetes") == 0
     (version,) = workspace.versions()
-    assert capsys.readouterr().out == f"Pushed version {version[:12]} of demo/diabetes.\n"
+    started = "Run mlflow-e2e-1 of mlflow-e2e is succeeded."
+    assert capsys.readouterr().out == f"Pushed version {version[:12]} of demo/diabetes.\n{started}\n"
     assert workspace.fuseml("push", str(workspace.code), "-p", "demo", "-n", "diabetes", "--wait") == 0
     assert capsys.readouterr().out == f"Nothing to push: demo/diabetes already has these files (version {version[:12]}).\n"
     assert workspace.versions() == [version]
@@ -109,11 +110,17 @@ def test_a_push_that_starts_nothing_ends_at_once_with_the_reason(workspace: Work
     }
     with canned_api.serve(routes) as server:
         arguments = ["codeset", "push", str(workspace.code), "-p", "demo", "--name", "diabetes", "--wait"]
-        assert main.run(arguments, {**workspace.environment, "FUSEML_SERVER_URL": server.url}) == 1
-    assert capsys.readouterr().err == (
-        "error: the push started no run: no workflow is assigned to code://demo/diabetes; "
-        "`fuseml workflow assign NAME -p demo -c diabetes` assigns a workflow\n"
-    )
+        environment = {**workspace.environment, "FUSEML_SERVER_URL": server.url}
+        assert main.run(arguments, environment) == 1
+        reason = (
+            "he push started no run: no workflow is assigned to code://demo/diabetes; "
+            "`fuseml workflow assign NAME -p demo -c diabetes` assigns a workflow\n"
+        )
+        assert capsys.readouterr().err == f"error: t{reason}"
+        # Without --wait the reason is a remark: the push has succeeded.
+        (workspace.code / "train.py").write_text("print(2)\n")
+        assert main.run(arguments[:-1], environment) == 0
+        assert capsys.readouterr().err == f"T{reason}"
 
 
 def test_registering_prints_the_url_and_pushes(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,14 +80,15 @@ def push(
 ) -> None:
     """Push a folder's files as a new codeset version.
 
-    Registers the codeset and its project if they do not exist. Identical files push nothing.
+    Registers the codeset and its project if they do not exist. Prints the
+    runs that the push starts. Identical files push nothing.
     """
     client = session.connect(context)
     with _folder(context, location) as folder:
         result = _remote(context, client.codesets.register(project, name)).push_folder(folder, message or _message(location))
     terminal.echo(_push_message(result, project, name))
-    if wait and result.changed:
-        _follow(client, project, name, result.commit)
+    if result.changed:
+        _show_runs(client, project, name, result.commit, wait=wait)
 
 
 @app.command(name="list", epilog=options.examples("fuseml codeset list", "fuseml codeset list -p demo --label sklearn"))
@@ -195,7 +196,10 @@ def _push_message(result: git.PushResult, project: str, name: str) -> str:
     return f"Pushed version {result.commit[:12]} of {project}/{name}."
 
 
-def _follow(client: Client, project: str, name: str, commit: str) -> None:
-    from fuseml.cli import progress
+def _show_runs(client: Client, project: str, name: str, commit: str, *, wait: bool) -> None:
+    from fuseml.cli import progress, push_results
 
-    progress.to_end(client, progress.runs_of_push(client, project, name, commit))
+    if wait:
+        progress.to_end(client, push_results.runs_of_push(client, project, name, commit))
+    else:
+        push_results.show_started(client, project, name, commit)

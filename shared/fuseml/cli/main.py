@@ -63,7 +63,7 @@ app.command(
     no_args_is_help=True,
     epilog=options.examples("fuseml resolve -r mlflow-tracking", "fuseml resolve --product mlflow --version '>=3' --explain"),
 )(resolve.resolve)
-app.command(no_args_is_help=True, epilog=options.examples("fuseml why 3f2a91c", "fuseml why mlflow-e2e-1", "fuseml why 42"))(why.why)
+app.command(epilog=options.examples("fuseml why", "fuseml why 3f2a91c", "fuseml why mlflow-e2e-1", "fuseml why 42"))(why.why)
 for _name, _group in (
     ("project", projects.app),
     ("codeset", codesets.app),

@@ -10,30 +10,29 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fuseml.cli import advice, approvals, matrices, output, terminal
+from fuseml.cli import advice, approvals, matrices, output, step_logs, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-    from fuseml.client import event_shapes, shapes
+    from fuseml.client import shapes
     from fuseml.client.api import Client
 
 
-# Seconds until a request has become a run.
-_RUNS_APPEAR = 15.0
-# Seconds for which an unreachable server is asked again; a restart takes less.
-_UNREACHABLE = 30.0
+RUNS_APPEAR = 15.0
+"""Seconds until a request has become a run."""
+
 # The width of a tree's guides for each level, in columns.
 _GUIDE = 4
 # The columns that a cause has on the narrowest terminal.
 _LEAST = 16
 
 
-def await_runs(query: Callable[[], Iterable[shapes.Run]], message: str) -> list[shapes.Run]:
-    """Wait until `query` returns runs. Raises NotFoundError(`message`) after 15 seconds without any."""
-    deadline = time.monotonic() + _RUNS_APPEAR
+def await_runs(query: Callable[[], Iterable[shapes.Run]], message: str, patience: float = RUNS_APPEAR) -> list[shapes.Run]:
+    """Wait until `query` returns runs. Raises NotFoundError(`message`) after `patience` seconds without any."""
+    deadline = time.monotonic() + patience
     while True:
         runs = list(query())
         if runs:
@@ -43,73 +42,29 @@ def await_runs(query: Callable[[], Iterable[shapes.Run]], message: str) -> list[
         time.sleep(0.3)
 
 
-def runs_of_push(client: Client, project: str, codeset: str, commit: str) -> list[shapes.Run]:
-    """The runs that the push of a commit has started, as soon as the server has decided about every workflow.
-
-    Raises NotFoundError with the reason when it started none, and when the server has not seen the push after 15 seconds. Retries for half a
-    minute while the server is unreachable.
-    """
-    begun = last_seen = time.monotonic()
-    shown = ""
-    while True:
-        try:
-            # The decisions are read before the runs: those of all decisions that were made exist.
-            outcomes = _outcomes(client, commit)
-            if outcomes and not any(outcome["state"] == "pending" for outcome in outcomes):
-                return _started(client, project, codeset, commit, outcomes)
-        except errors.TemporaryError:
-            if time.monotonic() - last_seen > _UNREACHABLE:
-                raise
-        else:
-            last_seen = time.monotonic()
-            if last_seen - begun > _RUNS_APPEAR:
-                if not outcomes:
-                    raise errors.NotFoundError(f"the server has not seen the push yet; `fuseml why {commit[:12]}` shows its state")
-                shown = _show_reasons(shown, "The push is not decided on yet", outcomes, "pending")
-        time.sleep(0.3)
-
-
-def _outcomes(client: Client, commit: str) -> list[event_shapes.Outcome]:
-    """The outcomes of the events of the commit; refused deliveries of webhooks are none of them."""
-    stories = client.events.why(commit)["stories"]
-    return [outcome for story in stories if any(link["kind"] == "event" for link in story["chain"]) for outcome in story["outcomes"]]
-
-
-def _started(client: Client, project: str, codeset: str, commit: str, outcomes: Sequence[event_shapes.Outcome]) -> list[shapes.Run]:
-    runs = {run["name"]: run for run in client.runs.list(project=project, codeset=codeset, commit=commit)}
-    # Those of what the commit brought beside its code.
-    runs |= {name: client.runs.get(name) for outcome in outcomes if (name := outcome.get("run")) and name not in runs}
-    if not runs:
-        reasons = "; ".join(dict.fromkeys(outcome["reason"] for outcome in outcomes))
-        assign = f"`fuseml workflow assign NAME -p {project} -c {codeset}` assigns a workflow"
-        raise errors.NotFoundError(f"the push started no run: {reasons}; {assign}")
-    _show_reasons("", "The push has started less than it should", outcomes, "dead")
-    return list(runs.values())
-
-
-def _show_reasons(shown: str, title: str, outcomes: Sequence[event_shapes.Outcome], state: str) -> str:
-    """Print the reasons of the outcomes in that state on standard error, unless they are those `shown` before. Returns them."""
-    reasons = "; ".join(dict.fromkeys(outcome["reason"] for outcome in outcomes if outcome["state"] == state))
-    if reasons and reasons != shown:
-        terminal.echo(f"{title}: {reasons}", err=True)
-    return reasons
-
-
 def show_run_of_request(client: Client, request: str, format: output.Format, *, wait: bool) -> None:
     """Print the run of a request; with `wait` follow it, and exit with 1 unless it succeeds."""
     [run] = await_runs(
         lambda: client.runs.list(request=request), "the request was accepted, but its run does not exist yet; see `fuseml run list` later"
     )
     if format is output.Format.TABLE:
-        terminal.echo(f"Run {run['name']} of {run['workflow']} is {run['state']}.")
+        terminal.echo(sentence(run))
     if wait:
         to_end(client, [run], format)
     elif format is not output.Format.TABLE:
         output.dump(format, run)
 
 
+def sentence(run: shapes.Run) -> str:
+    """The name, the workflow and the state of a run that a command has started."""
+    return f"Run {run['name']} of {run['workflow']} is {run['state']}."
+
+
 def to_end(client: Client, runs: Iterable[shapes.Run], format: output.Format = output.Format.TABLE) -> None:
-    """Follow the runs and the runs that they cause; for programs print each finished run. Exits with 1 unless all succeed."""
+    """Follow the runs and the runs that they cause; for programs print each finished run. Exits with 1 unless all succeed.
+
+    The ends of the logs of failed steps are printed, for programs on standard error.
+    """
     snapshots = client.runs.follow(run["name"] for run in runs)
     if format is output.Format.TABLE:
         finished = show(snapshots)
@@ -117,7 +72,15 @@ def to_end(client: Client, runs: Iterable[shapes.Run], format: output.Format = o
         finished = _wait(snapshots)
         for run in finished:
             output.dump(format, run)
-    if any(run["state"] != "succeeded" for run in finished):
+    exit_by_state(client, finished, format)
+
+
+def exit_by_state(client: Client, finished: Iterable[shapes.Run], format: output.Format = output.Format.TABLE) -> None:
+    """Print the ends of the logs of failed steps, and exit with 1 unless all runs have succeeded."""
+    unsuccessful = [run for run in finished if run["state"] != "succeeded"]
+    for run in unsuccessful:
+        step_logs.show_ends(client, run, err=format is not output.Format.TABLE)
+    if unsuccessful:
         raise typer.Exit(1)
 
 

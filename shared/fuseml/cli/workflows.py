@@ -237,25 +237,11 @@ def assign(
 ) -> None:
     """Assign a workflow to a codeset: pushes start runs.
 
-    The first run starts at once, except of workflows with a schedule or with triggers by artifacts.
+    The first run starts at once, and is printed, except of workflows with a schedule or with triggers by artifacts.
     """
-    client = session.connect(context)
+    from fuseml.cli import push_results
 
-    def latest() -> list[shapes.Run]:
-        return list(client.runs.list(workflow=name, project=codeset_project, codeset=codeset_name, limit=1))
-
-    before = latest() if wait else []
-    client.workflows.assign(name, codeset_project, codeset_name)
-    terminal.echo(f'Workflow "{name}" assigned to codeset "{codeset_project}/{codeset_name}".')
-    if wait:
-        from fuseml.cli import progress
-
-        old = [item["name"] for item in before]
-        started = progress.await_runs(
-            lambda: [item for item in latest() if item["name"] not in old],
-            "the assignment started no run: it existed before, or the codeset's main branch has no commit",
-        )
-        progress.to_end(client, started)
+    push_results.assign(session.connect(context), name, codeset_project, codeset_name, wait=wait)
 
 
 @app.command(

@@ -115,6 +115,44 @@ def test_a_failed_run_shows_the_end_of_the_log_of_its_failed_step(
     ]
 
 
+def of_rmse(name: str, rmse: str, seconds: int) -> dict[str, object]:
+    step = {**canned_api.RUN["steps"][0], "outputs": {"metrics": rmse}}  # type: ignore[index]  # a list
+    return {**canned_api.RUN, "name": name, "steps": [step], "finished": f"2026-01-01T10:00:{seconds:02}Z"}
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("", ["a-3", "b-2", "c-1"]),
+        ("--metric rmse", ["a-3", "b-2", "c-1"]),
+        ("--sort rmse", ["c-1", "a-3", "b-2"]),
+        ("--sort trainer.rmse --reverse", ["a-3", "c-1", "b-2"]),
+        ("--sort duration", ["b-2", "a-3", "c-1"]),
+        ("--sort name --reverse", ["c-1", "b-2", "a-3"]),
+    ],
+)
+def test_runs_are_listed_with_metrics_and_in_the_order_of_one(
+    line: str, names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A run without the metric is the last one in both directions.
+    runs = [of_rmse("a-3", '{"rmse": 53.1}', 20), of_rmse("b-2", "not JSON", 10), of_rmse("c-1", '{"rmse": "7.25"}', 30)]
+    with canned_api.serve({("GET", "/runs"): Answer(runs)}) as server:
+        assert fuseml(server, tmp_path, f"run list {line}") == 0
+        header, *rows = capsys.readouterr().out.splitlines()
+        assert [row.split()[0] for row in rows] == names
+        assert ("RMSE" in header, "53.1" in rows[0]) == ("--metric" in line, "--metric" in line)
+
+
+def test_a_metric_that_no_run_has_is_refused_with_a_suggestion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with canned_api.serve({("GET", "/runs"): Answer([of_rmse("a-3", '{"rmse": 53.1}', 20)])}) as server:
+        assert fuseml(server, tmp_path, "run list --metric rsme") == 1
+        assert fuseml(server, tmp_path, "run list --sort x") == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: no listed run has a metric 'rsme'; did you mean 'rmse'?",
+        "error: no listed run has a value 'x' to sort by; there are: name, workflow, state, started, duration, trainer.rmse, rmse",
+    ]
+
+
 def test_an_assignment_prints_the_run_that_it_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assigned: list[Request] = []
 

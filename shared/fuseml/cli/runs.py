@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Unpack
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from fuseml.cli import (
     plans,
     run_changes,
     run_comparison,
+    run_metrics,
     session,
     step_logs,
     terminal,
@@ -102,7 +103,12 @@ def fate(unfinished: Sequence[shapes.Run], *, continues: bool) -> str:
 
 @app.command(
     name="list",
-    epilog=options.examples("fuseml run list -p demo", "fuseml run list --state waiting", "fuseml run list --state failed --limit 5"),
+    epilog=options.examples(
+        "fuseml run list -p demo",
+        "fuseml run list --state failed --limit 5",
+        "fuseml run list --metric rmse --metric r2 --sort rmse",
+        "fuseml run list --sort duration --reverse",
+    ),
 )
 def list_(
     context: typer.Context,
@@ -112,16 +118,44 @@ def list_(
     commit: Annotated[str, options.option("--commit", help="Only runs of this codeset version.")] = "",
     state: Annotated[str, options.option("--state", "-s", help=f"Only runs in this state: {_STATES}.")] = "",
     limit: options.Limit = None,
+    metric: Annotated[
+        list[str] | None, options.option("--metric", metavar="NAME", help="Also show this metric, NAME or STEP.NAME; may be repeated.")
+    ] = None,
+    sort: Annotated[
+        str, options.option("--sort", metavar="KEY", help=f"Sort by {run_metrics.KEYS} or a metric; by default the newest first.")
+    ] = "",
+    reverse: Annotated[bool, typer.Option("--reverse", help="The greatest first, with --sort.")] = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """List runs, newest first."""
-    show_list(context, format, limit, workflow=workflow, project=project, codeset=codeset, commit=commit, state=state)
+    """List runs, newest first or by a metric.
+
+    With --limit the newest runs are taken, and then sorted.
+    """
+    filters: shapes.RunFilters = {"workflow": workflow, "project": project, "codeset": codeset, "commit": commit, "state": state}
+    show_list(context, format, limit, metric or (), sort, reverse=reverse, filters=filters)
 
 
-def show_list(context: typer.Context, format: output.Format, limit: int | None, **filters: Unpack[shapes.RunFilters]) -> None:
+def show_list(
+    context: typer.Context,
+    format: output.Format,
+    limit: int | None,
+    metrics: Sequence[str] = (),
+    sort: str = "",
+    *,
+    reverse: bool = False,
+    filters: shapes.RunFilters,
+) -> None:
     """List runs, for `run list` and `workflow list-runs`."""
-    runs = session.connect(context).runs.list(limit=limit, **filters)
-    output.listing(format, runs, COLUMNS, "There is no matching run; `fuseml workflow run` and `fuseml push` start runs.")
+    runs: Iterable[shapes.Run] = session.connect(context).runs.list(limit=limit, **filters)
+    columns: tuple[output.Column, ...] = COLUMNS
+    if metrics or sort:
+        runs = list(runs)
+        run_metrics.check(runs, metrics)
+    if sort:
+        runs = run_metrics.ordered(list(runs), sort, reverse=reverse)
+    if metrics:
+        columns = (*COLUMNS[:-1], *(run_metrics.column(name) for name in metrics), COLUMNS[-1])
+    output.listing(format, runs, columns, "There is no matching run; `fuseml workflow run` and `fuseml push` start runs.")
 
 
 @app.command(epilog=options.examples("fuseml run get", "fuseml run get mlflow-e2e-1 -o json", "fuseml run get --last 2 -p demo"))

@@ -290,4 +290,5 @@ def list_runs(
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List runs, newest first; `fuseml run list` is the same."""
-    runs.show_list(context, format, limit, workflow=name, project=codeset_project, codeset=codeset_name, state=status.lower())
+    filters: shapes.RunFilters = {"workflow": name, "project": codeset_project, "codeset": codeset_name, "state": status.lower()}
+    runs.show_list(context, format, limit, filters=filters)

@@ -15,6 +15,7 @@ app = typer.Typer(**options.GROUP)
 @app.command(
     epilog=options.examples(
         "fuseml run rerun mlflow-e2e-1 --wait",
+        "fuseml run rerun mlflow-e2e-1 -i alpha=0.5",
         "fuseml run rerun mlflow-e2e-1 --locked",
         "fuseml run rerun mlflow-e2e-1 --no-cache",
         "fuseml run rerun mlflow-e2e-1 --until trainer",
@@ -24,6 +25,7 @@ app = typer.Typer(**options.GROUP)
 def rerun(
     context: typer.Context,
     run: RunName,
+    input: options.Input = None,
     locked: Annotated[bool, typer.Option("--locked", help="Repeat the stored plan exactly.")] = False,
     until: options.Until = "",
     only: options.Only = "",
@@ -33,15 +35,15 @@ def rerun(
 ) -> None:
     """Repeat a run with the current workflow and tools.
 
-    --locked repeats its plan exactly, tools included. The current credentials apply in both cases. Steps with a cache are reused if
+    -i replaces an input, or gives a parameter of the code. --locked repeats its plan exactly, tools included. The current credentials apply in both cases. Steps with a cache are reused if
     nothing they depend on has changed, except with --locked, --only and --no-cache.
     """
     from fuseml.cli import progress
 
     client = session.connect(context)
-    progress.show_run_of_request(
-        client, client.runs.rerun(run, locked=locked, until=until, only=only, no_cache=no_cache), format, wait=wait
-    )
+    inputs = options.named(input, "input")
+    request = client.runs.rerun(run, locked=locked, inputs=inputs, until=until, only=only, no_cache=no_cache)
+    progress.show_run_of_request(client, request, format, wait=wait)
 
 
 @app.command(

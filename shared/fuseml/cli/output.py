@@ -63,7 +63,8 @@ class Format(enum.StrEnum):
 class Column:
     """A column of a table. `read` returns its value for an item; `cut` marks free text, which shrinks first; `states` colours states.
 
-    A column that is to `fold` shrinks as well, and wraps what does not fit: nothing of it is lost.
+    A column that is to `fold` shrinks as well, and wraps what does not fit: nothing of it is lost. A title is printed in capital letters unless
+    it is a `name`.
     """
 
     title: str
@@ -71,6 +72,7 @@ class Column:
     cut: bool = False
     states: bool = False
     fold: bool = False
+    name: bool = False
 
 
 def field(key: str) -> Callable[[Mapping[str, object]], object]:
@@ -157,7 +159,10 @@ def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], inde
     widths = _widths([[columns[index].title] + [row[index] for row in cells] for index in kept], kept, columns, plain.width - indent)
     for index, width in zip(kept, widths, strict=True):
         fold = columns[index].fold
-        grid.add_column(columns[index].title.upper(), no_wrap=not fold, overflow="fold" if fold else "ellipsis", width=width)
+        title = columns[index].title
+        grid.add_column(
+            title if columns[index].name else title.upper(), no_wrap=not fold, overflow="fold" if fold else "ellipsis", width=width
+        )
     room = dict(zip(kept, widths, strict=True))
     for row in cells:
         shown = ((columns[index], shorten(row[index], room[index]) if columns[index].cut else row[index]) for index in kept)

@@ -43,7 +43,7 @@ def push(
     artifacts, project = client.artifacts, project or only_project(client)
     sources = folders.sources(path)
     access = artifacts.place(kind, project, name)
-    store = _store(context, access, project)
+    store = store_of(context, access, project)
     with _progress("Storing", sum((path if path.is_file() else path / item.path).stat().st_size for item in sources), 2) as advance:
         place = store.place(kind, project, name)
         digest = store.write(place, [_counted(item, advance) for item in sources])
@@ -80,7 +80,7 @@ def pull(
     found = session.connect(context).artifacts.location(address)
     exact = artifact.Address.parse(found["address"])
     with _progress("Fetching", found["size"] or 0) as advance:
-        opened = folders.download(_store(context, found, exact.project), exact, to, lambda opened: _observed(opened, advance))
+        opened = folders.download(store_of(context, found, exact.project), exact, to, lambda opened: _observed(opened, advance))
     terminal.echo(f"{exact}: {len(opened.files)} file{'s' if len(opened.files) != 1 else ''} in {to}.")
 
 
@@ -106,7 +106,7 @@ def only_project(client: Client) -> str:
     return names[0]
 
 
-def _store(context: typer.Context, access: store_shapes.StoreAccess, project: str) -> ArtifactStore:
+def store_of(context: typer.Context, access: store_shapes.StoreAccess, project: str) -> ArtifactStore:
     """The store. Raises PermanentError if it is a folder of another machine."""
     from fuseml import artifactstores
     from fuseml.artifactstores import reach

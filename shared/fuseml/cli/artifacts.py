@@ -5,13 +5,16 @@ from __future__ import annotations
 import enum
 import json
 import pathlib
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fuseml.cli import artifact_contents, lineage_tree, options, output, retention, session, terminal
 from fuseml.cli.events import moment
 from fuseml.domain import errors
+
+if TYPE_CHECKING:
+    from fuseml.client import shapes
 
 app = typer.Typer(help="Artifacts: code, models, datasets, and their lineage.", **options.GROUP)
 
@@ -37,7 +40,8 @@ def _framework(artifact: options.Item) -> object:
     return f"{framework['name']} {framework['version']}".strip() if isinstance(framework, dict) else None
 
 
-def _tags(artifact: options.Item) -> object:
+def tags_of(artifact: options.Item) -> object:
+    """The tags of an artifact as one text; immutable ones are marked."""
     tags = artifact.get("tags")
     return ", ".join(f"{tag['tag']} (immutable)" if tag["immutable"] else tag["tag"] for tag in tags) if isinstance(tags, list) else None
 
@@ -48,7 +52,7 @@ _COLUMNS = (
     output.column("Kind"),
     output.column("Format"),
     output.Column("Framework", _framework),
-    output.Column("Tags", _tags),
+    output.Column("Tags", tags_of),
     output.column("Labels"),
     output.column("Run"),
     _AGE,
@@ -68,7 +72,7 @@ _ARTIFACT = (
     output.column("External"),
     output.column("Run"),
     output.column("Step"),
-    output.Column("Tags", _tags),
+    output.Column("Tags", tags_of),
     output.column("Labels"),
     _AGE,
 )
@@ -154,7 +158,11 @@ def search(
 @app.command(epilog=options.examples("fuseml artifact get model://demo/diabetes/1", "fuseml artifact get model://demo/diabetes@champion"))
 def get(context: typer.Context, address: Address, format: options.Output = output.Format.TABLE) -> None:
     """Show one artifact with its metrics and metadata."""
-    artifact = session.connect(context).artifacts.get(address)
+    show(session.connect(context).artifacts.get(address), format)
+
+
+def show(artifact: shapes.Artifact, format: output.Format) -> None:
+    """Print an artifact with its metrics and metadata."""
     output.record(format, artifact, _ARTIFACT)
     metadata = {key: value for key, value in artifact.get("metadata", {}).items() if key != "metrics"}
     for title, pairs in (("Metrics", artifact.get("metrics")), ("Metadata", metadata)):

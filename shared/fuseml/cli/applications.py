@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import options, output, session, terminal
+from fuseml.cli import application_calls, options, output, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -88,6 +88,16 @@ def list_(
     """List applications."""
     applications = session.connect(context).applications.list(type, workflow)
     output.listing(format, applications, _COLUMNS, "There is no matching application; the predictor step of a workflow creates one.")
+
+
+app.command(
+    cls=options.Named,
+    epilog=options.examples(
+        "fuseml application call demo-diabetes --example",
+        "fuseml application call demo-diabetes -d row.json",
+        'fuseml application call demo-diabetes -d \'{"age": 0.05, "bmi": 0.06}\'',
+    ),
+)(application_calls.call)
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml application get demo-diabetes"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,12 +50,19 @@ def register(
     desc: options.Description = "",
     label: Labels = None,
     message: Message = "",
+    user: Annotated[str, options.option("--user", help="User of the git host, where the server gives none (FUSEML_PROJECT_USER).")] = "",
+    password: Annotated[
+        str, options.option("--password", help="Password; `-` reads standard input (better: FUSEML_PROJECT_PASSWORD).")
+    ] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Register a codeset and push a folder's files to it.
 
     Creates the project if it does not exist. Files that .gitignore excludes are not pushed.
     """
+    given = session.settings(context)
+    secret = session.secret(password) or given.push_password
+    context.obj = dataclasses.replace(given, push_user=user or given.push_user, push_password=secret)
     client = session.connect(context)
     with _folder(context, location) as folder:
         registration = client.codesets.register(project, name, desc, [item for entry in label or [] for item in entry.split(",")])
@@ -91,15 +99,41 @@ def push(
         _show_runs(client, project, name, result.commit, wait=wait)
 
 
-@app.command(name="list", epilog=options.examples("fuseml codeset list", "fuseml codeset list -p demo --label sklearn"))
+@app.command(cls=options.Named, name="set", epilog=options.examples("fuseml codeset set diabetes -p demo", "fuseml codeset set ''"))
+def set_(context: typer.Context, name: options.Name, project: options.Project = "") -> None:
+    """Make a codeset the current one, and its project.
+
+    Commands that need a codeset use it unless they name another: `push`,
+    `workflow assign`, `workflow run`. An empty NAME removes it.
+    """
+    settings = session.settings(context)
+    if name and not project:
+        raise errors.InvalidError("name the codeset's project with -p, or set it: fuseml project set PROJECT")
+    if name:
+        name = session.connect(context).codesets.get(project, name)["name"]
+    file = settings.configure({"codeset": name, **({"project": project} if name else {})})
+    current = f"Codeset {project}/{name} is the current one" if name else "No codeset is the current one"
+    terminal.echo(f"{current}, saved in {file}.")
+    for variable, value, chosen in (("FUSEML_PROJECT", settings.project, project), ("FUSEML_CODESET", settings.codeset, name)):
+        if value and value != chosen:
+            terminal.echo(f"{variable} is set: commands use {value} nevertheless.", err=True)
+
+
+@app.command(
+    name="list",
+    epilog=options.examples("fuseml codeset list", "fuseml codeset list --all", "fuseml codeset list -p demo --label sklearn"),
+)
 def list_(
     context: typer.Context,
     project: options.Project = "",
+    all: Annotated[bool, typer.Option("--all", help="Of all projects, also where one is the current one.")] = False,
     label: Annotated[str, options.option("--label", "-l", help="Only codesets with this label.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List codesets."""
-    codesets = session.connect(context).codesets.list(project, label)
+    if all and options.is_given(context, "project"):
+        raise typer.BadParameter("give --all or --project, not both", param_hint="'--all'")
+    codesets = session.connect(context).codesets.list("" if all else project, label)
     output.listing(format, codesets, _COLUMNS, "There is no matching codeset; `fuseml codeset register` creates one.")
 
 
@@ -156,6 +190,10 @@ def delete(context: typer.Context, name: CodesetName, project: options.Project) 
     client = session.connect(context)
     unfinished = client.runs.active(project=project, codeset=name)
     client.codesets.delete(project, name)
+    settings = session.settings(context)
+    configured = settings.configured()
+    if (configured.get("project"), configured.get("codeset")) == (project, name):
+        settings.configure({"codeset": ""})
     terminal.echo(f"Codeset {name} successfully deleted.{runs.fate(unfinished, continues=False)}")
 
 
@@ -164,8 +202,9 @@ def _remote(context: typer.Context, registration: shapes.Registration) -> git.Re
     from fuseml.client import git
 
     given = session.settings(context)
-    user = registration.get("username") or given.push_user or "fuseml"
-    password = registration.get("password") or given.push_password or given.access_token() or ""
+    configured_user, configured_password = given.git_account()
+    user = registration.get("username") or configured_user or "fuseml"
+    password = registration.get("password") or configured_password or given.access_token() or ""
     return git.Remote(registration["codeset"]["url"], user, password, given.environment)
 
 

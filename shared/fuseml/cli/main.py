@@ -5,7 +5,6 @@ Exit codes: 0 success, 1 failure (a closed output pipe included), 2 wrong usage,
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import traceback
@@ -24,11 +23,11 @@ from fuseml.cli import (
     catalogs,
     codesets,
     config,
-    current_project,
+    current,
     events,
     extensions,
     failure,
-    home,
+    global_options,
     models,
     options,
     pipelines,
@@ -38,7 +37,6 @@ from fuseml.cli import (
     runs,
     secrets,
     server,
-    session,
     settings,
     terminal,
     why,
@@ -88,31 +86,20 @@ for _name, _group in (
 
 @app.callback(epilog=options.examples("fuseml up", "fuseml push . -p demo -n diabetes --wait", "fuseml run list -o json"))
 def root(
-    context: typer.Context,
-    url: Annotated[str, options.option("--url", "-u", help="URL of the server (FUSEML_SERVER_URL).")] = "",
-    token: Annotated[str, options.option("--token", help="Access token (better: FUSEML_TOKEN).")] = "",
-    timeout: Annotated[
-        float | None, options.option("--timeout", min=0.1, metavar="SECONDS", help="Limit for one request; 30 by default.")
-    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version of this command.", is_eager=True, callback=server.print_version)
+    ] = False,
 ) -> None:
     """GitOps for machine learning: push code, train, serve, with the tools you choose."""
-    given = session.settings(context)
-    context.obj = dataclasses.replace(
-        given,
-        url=url or given.url,
-        url_is_chosen=bool(url) or given.url_is_chosen,
-        token=token or given.token,
-        timeout=timeout or given.timeout,
-    )
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run one command line; the exit code. Errors are printed on standard error, with a traceback only if FUSEML_DEBUG is set."""
     try:
-        given = settings.CliSettings.from_env(environment)
+        given = global_options.early(arguments, settings.CliSettings.from_env(environment))
         command = typer.main.get_command(app)
-        home.add_to(command)
-        current_project.add_to(command, given)
+        global_options.add_to(command)
+        current.add_to(command, given)
         code = command.main(args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=given)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0

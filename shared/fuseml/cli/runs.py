@@ -27,6 +27,7 @@ from fuseml.cli import (
 
 if TYPE_CHECKING:
     from fuseml.client import shapes
+    from fuseml.client.api import Client
 
 app = typer.Typer(help="Runs: executions of workflows, their steps and logs.", **options.GROUP)
 
@@ -238,13 +239,19 @@ def plan(
 
     Secrets appear by name, never by value.
     """
-    request = run_request(project, codeset, input, commit)
-    plans.show(format, session.connect(context).workflows.plan(workflow, request))
+    inputs = options.named(input, "input")
+    client = session.connect(context)
+    codeset = codeset or current_codeset(context, client, workflow, project)
+    plans.show(format, client.workflows.plan(workflow, {"project": project, "codeset": codeset, "commit": commit, "inputs": inputs}))
 
 
-def run_request(project: str, codeset: str, input: list[str] | None, commit: str) -> shapes.RunRequest:
-    """The request of the options of `run plan` and `workflow run`."""
-    return {"project": project, "codeset": codeset, "commit": commit, "inputs": options.named(input, "input")}
+def current_codeset(context: typer.Context, client: Client, workflow: str, project: str) -> str:
+    """The current codeset for a workflow that needs one, where the command names none; else empty."""
+    codeset = session.settings(context).current_codeset() if project else ""
+    if not codeset or options.is_given(context, "codeset") or options.is_given(context, "codeset_name"):
+        return ""
+    takes_codeset = any(item.get("type") == "codeset" for item in client.workflows.get(workflow).get("inputs", []))
+    return codeset if takes_codeset else ""
 
 
 app.add_typer(run_comparison.app)

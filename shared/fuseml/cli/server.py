@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, session, terminal
 from fuseml.cli.settings import CliSettings
 from fuseml.domain import errors
 
@@ -110,6 +110,15 @@ def status(context: typer.Context, format: options.Output = output.Format.TABLE)
         output.dump(format, readiness)
     if readiness.get("status") not in ("ok", "ready"):
         raise typer.Exit(1)
+
+
+def print_version(value: bool) -> None:  # the signature of a callback
+    """Print the version of this command, and end, if the option is given."""
+    if value:
+        import importlib.metadata
+
+        terminal.echo(f"fuseml {importlib.metadata.version('fuseml')}")
+        raise typer.Exit
 
 
 def version(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fuseml.cli import configuration
 from fuseml.domain import errors
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT = 30.0
+
+_YES, _NO = ("1", "t", "true", "yes", "on"), ("0", "f", "false", "no", "off")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class CliSettings:
     url_is_chosen: bool = False
     config: str = ""
     project: str = ""
+    codeset: str = ""
+    verbose: bool = False
     timeout: float = DEFAULT_TIMEOUT
     push_user: str = ""
     push_password: str = field(default="", repr=False)
@@ -58,6 +61,8 @@ class CliSettings:
             home=environment.get("FUSEML_HOME", ""),
             config=environment.get("FUSEML_CONFIG", ""),
             project=environment.get("FUSEML_PROJECT", ""),
+            codeset=environment.get("FUSEML_CODESET", ""),
+            verbose=_flag(environment, "FUSEML_VERBOSE"),
             timeout=seconds,
             push_user=environment.get("FUSEML_PROJECT_USER", ""),
             push_password=environment.get("FUSEML_PROJECT_PASSWORD", ""),
@@ -84,41 +89,39 @@ class CliSettings:
         return Path(platformdirs.user_data_dir("fuseml"))
 
     def config_file(self) -> Path:
-        """The file in which `fuseml config set` stores the server's URL and token, and `fuseml project set` the current project."""
-        if self.config:
-            return Path(self.config)
-        import platformdirs
-
-        return Path(platformdirs.user_config_dir("fuseml")) / "config.json"
+        """The file of `fuseml config set`, `project set` and `codeset set`: that of `--config-file` or FUSEML_CONFIG, else the user's."""
+        return Path(self.config) if self.config else configuration.default_file(self.environment)
 
     def configured(self) -> Mapping[str, str]:
-        """The content of the configuration file. Raises InvalidError when it is not a JSON object."""
-        file = self.config_file()
-        text = _text_of(file)
-        try:
-            data = json.loads(text) if text else {}
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise errors.InvalidError(f"{file} is not a configuration file; repair or delete it")
-        return {str(key): str(value) for key, value in data.items()}
+        """The entries of the configuration file. Raises InvalidError when it is not a YAML or JSON object."""
+        return {name: str(value) for name, value in self._entries().items()}
 
     def configure(self, changes: Mapping[str, str]) -> Path:
         """Change entries of the configuration file; an empty value removes one. Returns the file, which only the user can read."""
         file = self.config_file()
-        content = {**self.configured(), **changes}
-        text = json.dumps({key: value for key, value in content.items() if value}, indent=2) + "\n"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # The new file is written beside the old one and renamed: a crash leaves the old file, and the token is private at every moment.
-        new_file = file.with_suffix(".new")
-        with os.fdopen(os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            stream.write(text)
-        new_file.replace(file)
+        entries = {**self._entries(), **changes}
+        configuration.write(file, {name: value for name, value in entries.items() if value != ""})
+        if not self.config:
+            # Its entries are in the new file, a token among them.
+            configuration.former_file().unlink(missing_ok=True)
         return file
+
+    def _entries(self) -> Mapping[str, object]:
+        file = self.config_file()
+        return configuration.read(file if self.config or file.exists() else configuration.former_file())
 
     def current_project(self) -> str:
         """The project of commands that name none: FUSEML_PROJECT, else that of the configuration file; empty without one."""
         return self.project or self.configured().get("project", "")
+
+    def current_codeset(self) -> str:
+        """The codeset of commands that name none: FUSEML_CODESET, else that of the configuration file; empty without one."""
+        return self.codeset or self.configured().get("codeset", "")
+
+    def git_account(self) -> tuple[str, str]:
+        """User and password for the git host: FUSEML_PROJECT_USER and FUSEML_PROJECT_PASSWORD, else those of the configuration file."""
+        configured = self.configured()
+        return self.push_user or configured.get("user", ""), self.push_password or configured.get("password", "")
 
     def server_url(self) -> str:
         """The first of: flag `--url`, flag `--home`, FUSEML_SERVER_URL, configuration file, URL file of the local server, default.
@@ -126,7 +129,7 @@ class CliSettings:
         Raises NotFoundError if no server runs with the home of the flag.
         """
         if self.home_is_chosen and not self.url_is_chosen:
-            url = _text_of(self.home_folder() / "url")
+            url = configuration.text_of(self.home_folder() / "url")
             if not url:
                 raise errors.NotFoundError(f"no server runs with the home {self.home}; `fuseml up --home {self.home}` starts one")
             return url
@@ -137,18 +140,25 @@ class CliSettings:
         url = self.server_url()
         if self.home_is_chosen and not self.url_is_chosen:
             # FUSEML_TOKEN may be for another server.
-            return _text_of(self.home_folder() / "token") or self.token or None
+            return configuration.text_of(self.home_folder() / "token") or self.token or None
         if self.token:
             return self.token
         configured = self.configured()
         if configured.get("token") and _same(url, configured.get("url", "")):
             return configured["token"]
         if _same(url, self._local_url()):
-            return _text_of(self.home_folder() / "token") or None
+            return configuration.text_of(self.home_folder() / "token") or None
         return None
 
     def _local_url(self) -> str:
-        return _text_of(self.home_folder() / "url") or DEFAULT_URL
+        return configuration.text_of(self.home_folder() / "url") or DEFAULT_URL
+
+
+def _flag(environment: Mapping[str, str], name: str) -> bool:
+    text = environment.get(name, "").lower()
+    if text not in ("", *_YES, *_NO):
+        raise errors.InvalidError(f"{name} is {text[:40]!r}; set it to true or false")
+    return text in _YES
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, *, least: int) -> int:
@@ -164,12 +174,3 @@ def _list(text: str) -> tuple[str, ...]:
 
 def _same(one: str, other: str) -> bool:
     return bool(other) and one.rstrip("/") == other.rstrip("/")
-
-
-def _text_of(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except FileNotFoundError:
-        return ""
-    except PermissionError:
-        raise errors.ForbiddenError(f"{file} is not readable for this user; change its permissions") from None

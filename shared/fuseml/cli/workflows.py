@@ -200,10 +200,17 @@ def run(
     """
     from fuseml.cli import progress
 
+    request: shapes.RunRequest = {
+        "project": codeset_project,
+        "commit": commit,
+        "inputs": options.named(input, "input"),
+        "until": until,
+        "only": only,
+        "no_cache": no_cache,
+    }
     client = session.connect(context)
-    request = runs.run_request(codeset_project, codeset_name, input, commit)
-    request_id = client.runs.start(name, {**request, "until": until, "only": only, "no_cache": no_cache})
-    progress.show_run_of_request(client, request_id, format, wait=wait)
+    codeset = codeset_name or runs.current_codeset(context, client, name, codeset_project)
+    progress.show_run_of_request(client, client.runs.start(name, {**request, "codeset": codeset}), format, wait=wait)
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml workflow delete mlflow-e2e", "fuseml workflow delete mlflow-e2e --force"))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlencode, urlsplit
@@ -82,12 +83,13 @@ def _json(response: Response) -> object:
 class Transport:
     """Requests to one server over persistent connections. Threads may share it."""
 
-    def __init__(self, url: str, token: str | None, timeout: float) -> None:
+    def __init__(self, url: str, token: str | None, timeout: float, trace: Callable[[str], object] | None = None) -> None:
         self.url = normal_url(url)
         if token is not None and not (token.isascii() and token.isprintable()):
             raise errors.InvalidError("the token contains characters that no token has; check FUSEML_TOKEN and the token's file")
         self._token = token
         self._timeout = timeout
+        self._trace = trace or (lambda _: None)
         self._pool: urllib3.PoolManager | None = None
 
     def __repr__(self) -> str:
@@ -127,7 +129,10 @@ class Transport:
         sent = {"Accept": "application/json", "User-Agent": "fuseml-client", **kind, **(headers or {})}
         if self._token and self._is_own(url):
             sent["Authorization"] = f"Bearer {self._token}"
+        self._trace(f"> {method} {urls.shown(url)}" + (f" ({len(body)} bytes)" if body else ""))
+        begun = time.monotonic()
         response = self._request(method, url, body, sent)
+        self._trace(f"< {response.status} after {time.monotonic() - begun:.3f} s ({len(response.body)} bytes)")
         if response.status not in expected:
             raise refusals.refusal(response.status, response.body, f"{method} {url}")
         return response

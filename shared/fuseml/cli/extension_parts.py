@@ -96,7 +96,7 @@ def _without(record: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any
 def show_service(service: options.Item) -> None:
     """Print one service of an extension, with its endpoints and credentials."""
     terminal.echo(f"\nService {service.get('id')}:")
-    output.fields(service, (*_SERVICES[1:4], output.column("Description"), output.column("Configuration")))
+    output.print_fields(service, (*_SERVICES[1:4], output.column("Description"), output.column("Configuration")))
     for title, key, columns in (("Endpoints", "endpoints", _ENDPOINTS), ("Credentials", "credentials", _CREDENTIALS)):
         items = service.get(key)
         if isinstance(items, list) and items:

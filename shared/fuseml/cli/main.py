@@ -5,6 +5,7 @@ Exit codes: 0 success, 1 failure (a closed output pipe included), 2 wrong usage,
 
 from __future__ import annotations
 
+import contextvars
 import os
 import sys
 import traceback
@@ -27,6 +28,7 @@ from fuseml.cli import (
     events,
     extensions,
     failure,
+    fields,
     global_options,
     models,
     options,
@@ -100,7 +102,9 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         command = typer.main.get_command(app)
         global_options.add_to(command)
         current.add_to(command, given)
-        code = command.main(args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=given)
+        fields.add_to(command)
+        # The chosen fields hold for this command line only.
+        code = contextvars.copy_context().run(command.main, args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=given)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:

@@ -22,7 +22,12 @@ def option(*names: str, help: str, metavar: str = "", min: float | None = None) 
 
 Item = Mapping[str, object]
 
-Output = Annotated[output.Format, typer.Option("--output", "-o", "--format", metavar="FORMAT", help="Print as table, json or yaml.")]
+Output = Annotated[
+    output.Format,
+    typer.Option(
+        "--output", "-o", "--format", metavar="FORMAT", help="Print as table, json, yaml, csv or text.", callback=output.format_of
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The name; `-n NAME` works, too.")]
 Description = Annotated[str, option("--desc", "-d", help="A description.")]
 Project = Annotated[str, option("--project", "-p", help="The project; by default the current one.")]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fuseml.cli import terminal
+from fuseml.cli import fields, terminal
 from fuseml.domain import times
 
 if TYPE_CHECKING:
@@ -52,11 +52,18 @@ STATE_STYLES: Mapping[str, str] = {
 
 
 class Format(enum.StrEnum):
-    """The values of `-o`."""
+    """The values of `-o`. `text` is the original's name of `table` for one object; commands never see it."""
 
     TABLE = "table"
     JSON = "json"
     YAML = "yaml"
+    CSV = "csv"
+    TEXT = "text"
+
+
+def format_of(chosen: Format) -> Format:
+    """The format that a command sees."""
+    return Format.TABLE if chosen is Format.TEXT else chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,7 @@ def listing(format: Format, items: Iterable[Mapping[str, object]], columns: Sequ
     if format is not Format.TABLE:
         dump(format, rows)
     elif rows:
-        table(rows, columns)
+        table(rows, _chosen(columns, rows))
     else:
         terminal.echo(empty, err=True)
 
@@ -126,7 +133,9 @@ def record(format: Format, item: Mapping[str, object], columns: Sequence[Column]
     if format is not Format.TABLE:
         dump(format, item)
         return
-    fields(item, columns)
+    print_fields(item, _chosen(columns, [item]))
+    if fields.chosen():
+        return
     for title, key, part_columns in parts:
         children = item.get(key)
         if isinstance(children, list) and children:
@@ -134,7 +143,24 @@ def record(format: Format, item: Mapping[str, object], columns: Sequence[Column]
             table(children, part_columns, indent=2)
 
 
-def fields(item: Mapping[str, object], columns: Sequence[Column]) -> None:
+def _chosen(columns: Sequence[Column], items: Sequence[Mapping[str, object]]) -> Sequence[Column]:
+    """The columns that the user has chosen by `--field`: of the table, or fields of the objects. Raises InvalidError for an unknown one."""
+    found: list[Column] = []
+    for name in fields.chosen():
+        match = next((column for column in columns if fields.same(column.title, name)), None)
+        if match is None and items and not any(fields.value(item, name) is not None for item in items):
+            known = [column.title.lower() for column in columns]
+            raise fields.unknown(name, list(dict.fromkeys([*known, *fields.names(items)])))
+        found.append(match or _field_column(name))
+    return found or columns
+
+
+def _field_column(name: str) -> Column:
+    # In a function of its own: each column keeps its name.
+    return Column(name, lambda item: fields.value(item, name))
+
+
+def print_fields(item: Mapping[str, object], columns: Sequence[Column]) -> None:
     """Print `Title:  value` lines; empty fields are omitted, and further lines of a value stand below its first."""
     rows = [(column, text(column.read(item))) for column in columns]
     width = max((len(column.title) for column, _ in rows), default=0) + 1
@@ -214,7 +240,11 @@ def text(value: object) -> str:
 
 
 def dump(format: Format, data: object) -> None:
-    """Print the API's object unchanged."""
+    """Print the API's object unchanged, or its chosen fields. CSV has a row for it, or for each object of a list."""
+    data = fields.picked(data)
+    if format is Format.CSV:
+        typer.echo(fields.csv_text(data), nl=False)
+        return
     if format is Format.JSON:
         typer.echo(terminal.escaped(json.dumps(data, indent=2, ensure_ascii=False)))
         return

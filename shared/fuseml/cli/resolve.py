@@ -64,7 +64,7 @@ def resolve(
         output.dump(format, resolution)
         return
     for binding in resolution["bindings"]:
-        output.fields(binding, _BINDING)
+        output.print_fields(binding, _BINDING)
         environment = binding.get("env") or {}
         if environment:
             terminal.echo("\nEnvironment:")

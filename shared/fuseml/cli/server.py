@@ -138,7 +138,7 @@ def version(context: typer.Context, format: options.Output = output.Format.TABLE
         output.Column("Client", lambda item: _version(item["client"])),
         output.Column("Server", lambda item: _version(item["server"])),
     )
-    output.fields(versions, columns)
+    output.print_fields(versions, columns)
 
 
 def _version(build: object) -> object:

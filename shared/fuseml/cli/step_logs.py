@@ -74,7 +74,10 @@ def _end(chunks: Iterator[str]) -> tuple[list[str], bool]:
         count += len(lines)
         kept.extend(_shown(line) for line in lines)
         rest = rest[-_LONGEST_LINE:]
-    if rest:
+    if kept and rest == terminal.RESET:
+        # The colour ends with the log; it is no line.
+        kept[-1] += rest
+    elif rest:
         count += 1
         kept.append(_shown(rest))
     return list(kept), count > TAIL

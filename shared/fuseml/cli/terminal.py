@@ -17,7 +17,8 @@ _HOSTILE = re.compile(f"[{_ACTIVE}]")
 # In a log, colours (SGR) and a carriage return, which progress bars print, may stay: they change nothing outside of the log's own lines.
 _HOSTILE_IN_LOG = re.compile(rf"(\x1b\[[0-9;:]{{0,64}}m|\r)|[{_ACTIVE}]")
 _OPEN_END = re.compile(r"\x1b(?:\[[0-9;:]{0,64})?\Z")
-_RESET = "\x1b[0m"
+RESET = "\x1b[0m"
+"""Ends every colour; the last part of a coloured log."""
 
 
 def inert(text: str) -> str:
@@ -49,7 +50,7 @@ def log(chunks: Iterable[str]) -> Iterator[str]:
         coloured = coloured or "\x1b[" in text
         yield text
     if rest or coloured:
-        yield inert(rest) + (_RESET if coloured else "")
+        yield inert(rest) + (RESET if coloured else "")
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:

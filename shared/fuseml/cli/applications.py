@@ -78,11 +78,11 @@ _PATIENCE = 300.0
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until these revisions answer; exit 1 if they cannot.")]
 
 
-@app.command(name="list", epilog=options.examples("fuseml application list", "fuseml application list -w mlflow-e2e -o json"))
+@app.command(name="list", epilog=options.examples("fuseml application list", "fuseml application list --workflow mlflow-e2e -o json"))
 def list_(
     context: typer.Context,
     type: Annotated[str, options.option("--type", "-t", help="Only applications of this type.")] = "",
-    workflow: Annotated[str, options.option("--workflow", "-w", help="Only applications of this workflow.")] = "",
+    workflow: Annotated[str, options.option("--workflow", help="Only applications of this workflow.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List applications."""

@@ -228,11 +228,13 @@ def history(context: typer.Context, address: Address, format: options.Output = o
     output.record(format, found, (output.column("Address"), output.column("Deleted")), *parts)
 
 
-OutputFile = Annotated[str, options.option("--output", "-o", metavar="FILE", help="The file to write; standard output by default.")]
+OutputFile = Annotated[str, options.option("--output", metavar="FILE", help="The file to write; standard output by default.")]
 
 
 @app.command(
-    epilog=options.examples("fuseml artifact provenance model://demo/diabetes/1", "fuseml artifact provenance ADDRESS -o model.intoto.json")
+    epilog=options.examples(
+        "fuseml artifact provenance model://demo/diabetes/1", "fuseml artifact provenance ADDRESS --output model.intoto.json"
+    )
 )
 def provenance(context: typer.Context, address: Address, file: OutputFile = "") -> None:
     """Print the signed SLSA provenance of an artifact.
@@ -242,7 +244,7 @@ def provenance(context: typer.Context, address: Address, file: OutputFile = "") 
     _write(json.dumps(session.connect(context).artifacts.provenance(address), indent=2), file)
 
 
-@app.command(epilog=options.examples("fuseml artifact public-key -o fuseml.pem"))
+@app.command(epilog=options.examples("fuseml artifact public-key --output fuseml.pem"))
 def public_key(context: typer.Context, file: OutputFile = "") -> None:
     """Print the public key that verifies provenance, in PEM."""
     _write(session.connect(context).artifacts.public_key(), file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
+from typer.core import TyperCommand
 
 from fuseml.cli import options, output, runs, session, terminal
 from fuseml.domain import errors
@@ -34,6 +36,14 @@ CodesetName = Annotated[str, options.option("--name", "-n", help="Name of the co
 Labels = Annotated[list[str] | None, options.option("--label", help="A label; may be repeated.")]
 Message = Annotated[str, options.option("--message", "-m", help="Commit message.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the runs and the runs they cause; exit 1 if one fails.")]
+
+
+class Push(TyperCommand):
+    """`push LOCATION -n NAME` in the help. The original's `push NAME [LOCATION]` works, too."""
+
+    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer keeps its Context's parent private
+        """The pieces of the usage, without the second argument."""
+        return super().collect_usage_pieces(ctx)[:-1]
 
 
 @app.command(
@@ -74,15 +84,20 @@ def register(
 
 
 @app.command(
+    cls=Push,
     epilog=options.examples(
         "fuseml codeset push ./model --name diabetes --wait", "fuseml codeset push . -p demo -n diabetes -m 'New features'"
-    )
+    ),
 )
 def push(
     context: typer.Context,
-    name: CodesetName,
     project: options.Project,
-    location: Location = ".",
+    location: Annotated[
+        str | None,
+        typer.Argument(metavar="LOCATION", show_default=False, help="Folder, or URL of a public git repository; `.` by default."),
+    ] = None,
+    second: Annotated[str | None, typer.Argument(hidden=True)] = None,
+    name: Annotated[str, options.option("--name", "-n", help="Name of the codeset; by default the current one.")] = "",
     message: Message = "",
     wait: Wait = False,
 ) -> None:
@@ -91,6 +106,7 @@ def push(
     Registers the codeset and its project if they do not exist. Prints the
     runs that the push starts. Identical files push nothing.
     """
+    name, location = _pushed(context, name, location, second)
     client = session.connect(context)
     with _folder(context, location) as folder:
         result = _remote(context, client.codesets.register(project, name)).push_folder(folder, message or _message(location))
@@ -195,6 +211,31 @@ def delete(context: typer.Context, name: CodesetName, project: options.Project) 
     if (configured.get("project"), configured.get("codeset")) == (project, name):
         settings.configure({"codeset": ""})
     terminal.echo(f"Codeset {name} successfully deleted.{runs.fate(unfinished, continues=False)}")
+
+
+def _pushed(context: typer.Context, name: str, first: str | None, second: str | None) -> tuple[str, str]:
+    """The name and the location of `push LOCATION -n NAME`, of `push LOCATION` to the current codeset, and of `push NAME [LOCATION]`."""
+    if second is not None and first is not None:
+        if name:
+            raise typer.BadParameter(f"-n {name} and {first} both name the codeset; leave out one", param_hint="'NAME'")
+        return first, second
+    if name or (first is not None and is_location(first)):
+        name = name or session.settings(context).current_codeset()
+        if not name:
+            raise typer.BadParameter("missing option '--name' / '-n'; there is no current codeset", param_hint="'--name'")
+        return name, first or "."
+    if first is None:
+        return _pushed(context, session.settings(context).current_codeset(), ".", None)
+    if Path(first).is_dir():
+        raise errors.InvalidError(
+            f"{first!r} may be the folder or the codeset; write ./{first} for the folder, or -n {first} for the codeset"
+        )
+    return first, "."
+
+
+def is_location(text: str) -> bool:
+    """Whether a text is a path or a URL rather than the name of a codeset, which has neither slashes nor dots."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", text) is None
 
 
 def _remote(context: typer.Context, registration: shapes.Registration) -> git.Remote:

@@ -7,8 +7,8 @@ from typing import Any
 
 from fuseml.cli.settings import CliSettings
 
-# They name a codeset by `--name`. A registration and a deletion name theirs in any case.
-_OF_CODESET = (("push",), ("codeset", "push"), ("codeset", "get"), ("codeset", "rotate-webhook"), ("codeset", "rotate-password"))
+# They name a codeset by `--name`; `push` finds its own. A registration and a deletion name theirs in any case.
+_OF_CODESET = (("codeset", "get"), ("codeset", "rotate-webhook"), ("codeset", "rotate-password"))
 
 
 def add_to(command: Any, given: CliSettings) -> None:

@@ -122,6 +122,8 @@ def _made() -> Any:
     maker.command()(_choose)
     command: Any = typer.main.get_command(maker)
     option = next(parameter for parameter in command.params if parameter.name == "field")
+    # No parameter of a command has this name.
+    option.name = "global_field"
     option.expose_value = False
     option.callback = lambda _context, _option, given: _CHOSEN.set(tuple(given or ())) and None
     return option

@@ -64,6 +64,8 @@ def _made() -> dict[str, Any]:
     command: Any = typer.main.get_command(maker)
     found = {str(parameter.name): parameter for parameter in command.params if parameter.name in _CHANGES}
     for name, option in found.items():
+        # An argument of a command may be called `url`, too.
+        option.name = f"global_{name}"
         option.expose_value = False
         option.callback = _callback(_CHANGES[name])
     return found

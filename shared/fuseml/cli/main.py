@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -32,6 +32,7 @@ from fuseml.cli import (
     global_options,
     models,
     options,
+    original,
     pipelines,
     projects,
     resolve,
@@ -40,6 +41,7 @@ from fuseml.cli import (
     secrets,
     server,
     settings,
+    short_options,
     terminal,
     why,
     workflows,
@@ -51,7 +53,9 @@ app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, **op
 
 app.command(epilog=options.examples("fuseml up", "fuseml up --port 0 --mlflow none --home /tmp/try"))(server.up)
 app.command(epilog=options.examples("fuseml demo", "fuseml demo --keep"))(demo)
-app.command(epilog=options.examples("fuseml push -p demo -n diabetes", "fuseml push ./model -p demo -n diabetes --wait"))(codesets.push)
+app.command(
+    cls=codesets.Push, epilog=options.examples("fuseml push -p demo -n diabetes", "fuseml push ./model -p demo -n diabetes --wait")
+)(codesets.push)
 app.command(epilog=options.examples("fuseml status"))(server.status)
 app.command(epilog=options.examples("fuseml version -o json"))(server.version)
 app.command(no_args_is_help=True, epilog=options.examples("fuseml backup fuseml.backup", "fuseml backup /mnt/disk/$(date +%F).fuseml"))(
@@ -65,6 +69,14 @@ app.command(
     epilog=options.examples("fuseml resolve -r mlflow-tracking", "fuseml resolve --product mlflow --version '>=3' --explain"),
 )(resolve.resolve)
 app.command(epilog=options.examples("fuseml why", "fuseml why 3f2a91c", "fuseml why mlflow-e2e-1", "fuseml why 42"))(why.why)
+app.command(name="help", epilog=options.examples("fuseml help", "fuseml help run logs"))(original.help_)
+_HIDDEN: dict[str, Any] = {"hidden": True, "cls": options.Named}
+app.command(name="delete", epilog=options.examples("fuseml delete diabetes"), **_HIDDEN)(original.delete)
+app.command(name="create-org", epilog=options.examples("fuseml create-org demo"), **_HIDDEN)(projects.create)
+app.command(name="target", epilog=options.examples("fuseml target demo"), **_HIDDEN)(projects.set_)
+_FREE = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["-h", "--help"]}
+app.command(name="install", hidden=True, context_settings=_FREE, epilog=options.examples("fuseml install --image IMAGE"))(original.install)
+app.command(name="uninstall", hidden=True, context_settings=_FREE, epilog=options.examples("fuseml uninstall"))(original.uninstall)
 for _name, _group in (
     ("project", projects.app),
     ("codeset", codesets.app),
@@ -103,6 +115,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         global_options.add_to(command)
         current.add_to(command, given)
         fields.add_to(command)
+        short_options.add_to(command)
         # The chosen fields hold for this command line only.
         code = contextvars.copy_context().run(command.main, args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=given)
         sys.stdout.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, TypedDict
+from typing import Annotated, ClassVar, TypedDict
 
 import typer
 from typer.core import TyperCommand
@@ -29,14 +29,14 @@ Output = Annotated[
     ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The name; `-n NAME` works, too.")]
-Description = Annotated[str, option("--desc", "-d", help="A description.")]
+Description = Annotated[str, option("--desc", help="A description.")]
 Project = Annotated[str, option("--project", "-p", help="The project; by default the current one.")]
 CodesetProject = Annotated[str, option("--codeset-project", "-p", help="The codeset's project; by default the current one.")]
 CodesetName = Annotated[str, option("--codeset-name", "-c", help="The codeset's name.")]
 Limit = Annotated[int | None, option("--limit", min=1, help="The most entries to show.")]
 Configuration = Annotated[
     list[str] | None,
-    option("--configuration", "-c", metavar="KEY=VALUE", help="A configuration entry; may be repeated."),
+    option("--configuration", metavar="KEY=VALUE", help="A configuration entry; may be repeated."),
 ]
 
 Force = Annotated[bool, typer.Option("--force", help="Proceed even if assigned workflows need it.")]
@@ -50,7 +50,7 @@ Only = Annotated[str, option("--only", metavar="STEP", help="Run only this step,
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Execute every step, cached ones included.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the run, its approvals and the runs it causes; exit 1 if one fails.")]
 
-OptionalDescription = Annotated[str | None, option("--desc", "-d", help="A description.")]
+OptionalDescription = Annotated[str | None, option("--desc", help="A description.")]
 File = Annotated[str | None, option("--file", "-f", help="Record, YAML or JSON; `-` is standard input.", metavar="FILE")]
 Extension = Annotated[str, typer.Argument(help="The extension's id.", metavar="EXTENSION", show_default=False)]
 
@@ -70,23 +70,32 @@ def examples(*lines: str) -> str:
 
 
 class Named(TyperCommand):
-    """A command whose NAME may also be given as `-n NAME` or `--name NAME`, as in the original."""
+    """A command whose NAME may also be given as `-n NAME`, `--name NAME` or `--id NAME`, as in the original."""
+
+    positional: ClassVar[tuple[str, ...]] = ("-n", "--name", "--id")
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer keeps its Context's parent private
-        return super().parse_args(ctx, list(_positional(args)))
+        return super().parse_args(ctx, list(_positional(args, self.positional)))
 
 
-def _positional(arguments: Sequence[str]) -> Iterator[str]:
+class OfFile(Named):
+    """A command whose FILE may also be given as `-f FILE` or `--file FILE`."""
+
+    positional = ("-f", "--file")
+
+
+def _positional(arguments: Sequence[str], names: Sequence[str]) -> Iterator[str]:
     skip = False
     for index, argument in enumerate(arguments):
         if argument == "--":
             yield from arguments[index:]
             return
-        if argument in ("-n", "--name") and index + 1 < len(arguments) and not skip:
+        if argument in names and index + 1 < len(arguments) and not skip:
             skip = True
             continue
         skip = False
-        yield argument.removeprefix("--name=") if argument.startswith("--name=") else argument
+        name, sign, value = argument.partition("=")
+        yield value if sign and name.startswith("--") and name in names else argument
 
 
 def is_given(context: typer.Context, name: str) -> bool:

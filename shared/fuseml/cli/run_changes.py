@@ -88,7 +88,7 @@ def cancel(
     output.done(format, session.connect(context).runs.cancel(run, reason=reason), f"Run {run} is being cancelled.")
 
 
-Step = Annotated[str, options.option("--step", "-s", help="The step; needed if several wait.")]
+Step = Annotated[str, options.option("--step", help="The step; needed if several wait.")]
 Comment = Annotated[str, options.option("--comment", "-m", help="Reason; stored with the run.")]
 
 

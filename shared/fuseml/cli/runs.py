@@ -113,7 +113,7 @@ def fate(unfinished: Sequence[shapes.Run], *, continues: bool) -> str:
 )
 def list_(
     context: typer.Context,
-    workflow: Annotated[str, options.option("--workflow", "-w", help="Only runs of this workflow.")] = "",
+    workflow: Annotated[str, options.option("--workflow", help="Only runs of this workflow.")] = "",
     project: options.Project = "",
     codeset: Annotated[str, options.option("--codeset", "-c", help="Only runs of this codeset.")] = "",
     commit: Annotated[str, options.option("--commit", help="Only runs of this codeset version.")] = "",
@@ -192,7 +192,7 @@ def watch(context: typer.Context, run: named_run.OptionalRunName = None, project
 
 @app.command(
     epilog=options.examples(
-        "fuseml run logs", "fuseml run logs mlflow-e2e-1 trainer -f", "fuseml run logs --step trainer", "fuseml run logs --failed"
+        "fuseml run logs", "fuseml run logs mlflow-e2e-1 trainer --follow", "fuseml run logs --step trainer", "fuseml run logs --failed"
     )
 )
 def logs(
@@ -200,7 +200,7 @@ def logs(
     run: named_run.OptionalRunName = None,
     step: Annotated[str | None, typer.Argument(help="Only the log of this step.", metavar="STEP", show_default=False)] = None,
     step_option: Annotated[str, options.option("--step", metavar="STEP", help="Only the log of this step, where RUN is left out.")] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the step, or the run, has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Follow the log until the step, or the run, has ended.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Only the logs of failed steps; without RUN, of the newest failed run.")] = False,
     project: options.Project = "",
     last: named_run.Last = 1,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import application_calls, options, output, session, terminal
+from fuseml.cli import application_calls, completion, options, output, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until these r
 def list_(
     context: typer.Context,
     type: Annotated[str, options.option("--type", "-t", help="Only applications of this type.")] = "",
-    workflow: Annotated[str, options.option("--workflow", help="Only applications of this workflow.")] = "",
+    workflow: Annotated[
+        str, options.option("--workflow", help="Only applications of this workflow.", autocompletion=completion.workflows)
+    ] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List applications."""

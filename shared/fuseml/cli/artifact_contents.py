@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import options, output, session, terminal
+from fuseml.cli import completion, options, output, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from fuseml.client import shapes, store_shapes
     from fuseml.client.api import Client
 
-Address = Annotated[str, typer.Argument(help="kind://project/name/version, or @TAG for the version", metavar="ADDRESS", show_default=False)]
+Address = Annotated[
+    str,
+    typer.Argument(
+        help="kind://project/name/version, or @TAG for the version",
+        metavar="ADDRESS",
+        show_default=False,
+        autocompletion=completion.artifacts,
+    ),
+]
 
 
 def push(

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import typer
 from typer.core import TyperCommand
 
-from fuseml.cli import options, output, runs, session, terminal
+from fuseml.cli import completion, options, output, runs, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _COLUMNS = (
 )
 
 Location = Annotated[str, typer.Argument(metavar="LOCATION", help="Folder, or URL of a public git repository.")]
-CodesetName = Annotated[str, options.option("--name", "-n", help="Name of the codeset.")]
+CodesetName = Annotated[str, options.option("--name", "-n", help="Name of the codeset.", autocompletion=completion.codesets)]
 Labels = Annotated[list[str] | None, options.option("--label", help="A label; may be repeated.")]
 Message = Annotated[str, options.option("--message", "-m", help="Commit message.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the runs and the runs they cause; exit 1 if one fails.")]
@@ -97,7 +97,9 @@ def push(
         typer.Argument(metavar="LOCATION", show_default=False, help="Folder, or URL of a public git repository; `.` by default."),
     ] = None,
     second: Annotated[str | None, typer.Argument(hidden=True)] = None,
-    name: Annotated[str, options.option("--name", "-n", help="Name of the codeset; by default the current one.")] = "",
+    name: Annotated[
+        str, options.option("--name", "-n", help="Name of the codeset; by default the current one.", autocompletion=completion.codesets)
+    ] = "",
     message: Message = "",
     wait: Wait = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import artifact_contents, artifacts, options, output, run_metrics, session
+from fuseml.cli import artifact_contents, artifacts, completion, options, output, run_metrics, session
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ app = typer.Typer(help="Models: versions, aliases, promotion.", **options.GROUP)
 ModelName = Annotated[
     str,
     typer.Argument(
-        help="NAME for the newest version, NAME/VERSION, NAME@ALIAS, models:/..., or an address.", metavar="MODEL", show_default=False
+        help="NAME for the newest version, NAME/VERSION, NAME@ALIAS, models:/..., or an address.",
+        metavar="MODEL",
+        show_default=False,
+        autocompletion=completion.models,
     ),
 ]
 _MLFLOW = "models:/"

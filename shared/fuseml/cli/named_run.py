@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fuseml.cli import completion
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
     from fuseml.client import shapes
     from fuseml.client.api import Client
 
-RunName = Annotated[str, typer.Argument(help="Name of the run.", metavar="RUN", show_default=False)]
+RunName = Annotated[str, typer.Argument(help="Name of the run.", metavar="RUN", show_default=False, autocompletion=completion.runs)]
 OptionalRunName = Annotated[
-    str | None, typer.Argument(help="Name of the run; the newest one of the project by default.", metavar="RUN", show_default=False)
+    str | None,
+    typer.Argument(
+        help="Name of the run; the newest one of the project by default.", metavar="RUN", show_default=False, autocompletion=completion.runs
+    ),
 ]
 Last = Annotated[int, typer.Option("--last", min=1, metavar="N", help="Without RUN, the N-th newest run.")]
 

@@ -9,14 +9,16 @@ import typer
 from typer.core import TyperCommand
 from typer.models import OptionInfo
 
-from fuseml.cli import output, session
+from fuseml.cli import completion, output, session
 from fuseml.domain import errors
 
 
-def option(*names: str, help: str, metavar: str = "", min: float | None = None) -> OptionInfo:
+def option(
+    *names: str, help: str, metavar: str = "", min: float | None = None, autocompletion: completion.Complete | None = None
+) -> OptionInfo:
     """An option without a default. In the help, the last word of its first name stands for its value."""
     kind = metavar or names[0].strip("-").rpartition("-")[2].upper()
-    info: OptionInfo = typer.Option(*names, help=help, metavar=kind, min=min, show_default=False)
+    info: OptionInfo = typer.Option(*names, help=help, metavar=kind, min=min, show_default=False, autocompletion=autocompletion)
     return info
 
 
@@ -28,11 +30,16 @@ Output = Annotated[
         "--output", "-o", "--format", metavar="FORMAT", help="Print as table, json, yaml, csv or text.", callback=output.format_of
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The name; `-n NAME` works, too.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", show_default=False, help="The name; `-n NAME` works, too.", autocompletion=completion.of_group),
+]
 Description = Annotated[str, option("--desc", help="A description.")]
-Project = Annotated[str, option("--project", "-p", help="The project; by default the current one.")]
-CodesetProject = Annotated[str, option("--codeset-project", "-p", help="The codeset's project; by default the current one.")]
-CodesetName = Annotated[str, option("--codeset-name", "-c", help="The codeset's name.")]
+Project = Annotated[str, option("--project", "-p", help="The project; by default the current one.", autocompletion=completion.projects)]
+CodesetProject = Annotated[
+    str, option("--codeset-project", "-p", help="The codeset's project; by default the current one.", autocompletion=completion.projects)
+]
+CodesetName = Annotated[str, option("--codeset-name", "-c", help="The codeset's name.", autocompletion=completion.codesets)]
 Limit = Annotated[int | None, option("--limit", min=1, help="The most entries to show.")]
 Configuration = Annotated[
     list[str] | None,
@@ -52,7 +59,9 @@ Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the run, its ap
 
 OptionalDescription = Annotated[str | None, option("--desc", help="A description.")]
 File = Annotated[str | None, option("--file", "-f", help="Record, YAML or JSON; `-` is standard input.", metavar="FILE")]
-Extension = Annotated[str, typer.Argument(help="The extension's id.", metavar="EXTENSION", show_default=False)]
+Extension = Annotated[
+    str, typer.Argument(help="The extension's id.", metavar="EXTENSION", show_default=False, autocompletion=completion.extensions)
+]
 
 
 class _Group(TypedDict):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import charts, options, output, run_facts, session, terminal
+from fuseml.cli import charts, completion, options, output, run_facts, session, terminal
 from fuseml.cli.named_run import RunName
 from fuseml.domain import errors
 
@@ -30,7 +30,9 @@ _DIFFERENCES = (
 def diff(
     context: typer.Context,
     run: RunName,
-    other: Annotated[str, typer.Argument(help="Name of the run to compare with.", metavar="OTHER", show_default=False)],
+    other: Annotated[
+        str, typer.Argument(help="Name of the run to compare with.", metavar="OTHER", show_default=False, autocompletion=completion.runs)
+    ],
     all: Annotated[bool, typer.Option("--all", help="Show equal facts, too.")] = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
@@ -62,7 +64,12 @@ def compare(
     context: typer.Context,
     runs: Annotated[
         list[str] | None,
-        typer.Argument(help="Names of runs; the newest ones of the project by default.", metavar="RUN...", show_default=False),
+        typer.Argument(
+            help="Names of runs; the newest ones of the project by default.",
+            metavar="RUN...",
+            show_default=False,
+            autocompletion=completion.runs,
+        ),
     ] = None,
     project: options.Project = "",
     last: Annotated[int, typer.Option("--last", min=2, max=50, metavar="N", help="Without RUN, the N newest runs.")] = 2,

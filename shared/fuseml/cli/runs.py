@@ -11,6 +11,7 @@ from fuseml.cli import (
     advice,
     approvals,
     bindings,
+    completion,
     matrices,
     named_run,
     options,
@@ -113,9 +114,9 @@ def fate(unfinished: Sequence[shapes.Run], *, continues: bool) -> str:
 )
 def list_(
     context: typer.Context,
-    workflow: Annotated[str, options.option("--workflow", help="Only runs of this workflow.")] = "",
+    workflow: Annotated[str, options.option("--workflow", help="Only runs of this workflow.", autocompletion=completion.workflows)] = "",
     project: options.Project = "",
-    codeset: Annotated[str, options.option("--codeset", "-c", help="Only runs of this codeset.")] = "",
+    codeset: Annotated[str, options.option("--codeset", "-c", help="Only runs of this codeset.", autocompletion=completion.codesets)] = "",
     commit: Annotated[str, options.option("--commit", help="Only runs of this codeset version.")] = "",
     state: Annotated[str, options.option("--state", "-s", help=f"Only runs in this state: {_STATES}.")] = "",
     limit: options.Limit = None,
@@ -228,7 +229,9 @@ app.command(name="why", epilog=options.examples("fuseml run why", "fuseml run wh
 )
 def plan(
     context: typer.Context,
-    workflow: Annotated[str, typer.Argument(help="Name of the workflow.", metavar="WORKFLOW", show_default=False)],
+    workflow: Annotated[
+        str, typer.Argument(help="Name of the workflow.", metavar="WORKFLOW", show_default=False, autocompletion=completion.workflows)
+    ],
     project: options.Project = "",
     codeset: options.CodesetName = "",
     input: options.Input = None,

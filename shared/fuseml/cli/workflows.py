@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import lint, options, output, runs, session, terminal
+from fuseml.cli import completion, lint, options, output, runs, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def get(
 @app.command(name="list", epilog=options.examples("fuseml workflow list"))
 def list_(
     context: typer.Context,
-    name: Annotated[str, options.option("--name", "-n", help="Only the workflow of this name.")] = "",
+    name: Annotated[str, options.option("--name", "-n", help="Only the workflow of this name.", autocompletion=completion.workflows)] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List workflows."""
@@ -278,7 +278,7 @@ def unassign(
 @app.command(epilog=options.examples("fuseml workflow list-assignments"))
 def list_assignments(
     context: typer.Context,
-    name: Annotated[str, options.option("--name", "-n", help="Only of this workflow.")] = "",
+    name: Annotated[str, options.option("--name", "-n", help="Only of this workflow.", autocompletion=completion.workflows)] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List the assignments of workflows to codesets."""
@@ -289,7 +289,7 @@ def list_assignments(
 @app.command(epilog=options.examples("fuseml workflow list-runs -n mlflow-e2e -p demo", "fuseml workflow list-runs --status failed"))
 def list_runs(
     context: typer.Context,
-    name: Annotated[str, options.option("--name", "-n", help="Only of this workflow.")] = "",
+    name: Annotated[str, options.option("--name", "-n", help="Only of this workflow.", autocompletion=completion.workflows)] = "",
     codeset_project: options.CodesetProject = "",
     codeset_name: options.CodesetName = "",
     status: Annotated[str, options.option("--status", "-s", help="Only runs in this state.")] = "",

@@ -42,6 +42,7 @@ from fuseml.cli import (
     server,
     settings,
     short_options,
+    starters,
     terminal,
     why,
     workflows,
@@ -53,6 +54,7 @@ app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, **op
 
 app.command(epilog=options.examples("fuseml up", "fuseml up --port 0 --mlflow none --home /tmp/try"))(server.up)
 app.command(epilog=options.examples("fuseml demo", "fuseml demo --keep"))(demo)
+app.command(epilog=options.examples("fuseml init", "fuseml init mlproject wine", "fuseml init notebook ./study -n wine"))(starters.init)
 app.command(
     cls=codesets.Push, epilog=options.examples("fuseml push -p demo -n diabetes", "fuseml push ./model -p demo -n diabetes --wait")
 )(codesets.push)

@@ -57,8 +57,8 @@ def tags_of(artifact: options.Item) -> object:
 _AGE = output.Column("Age", lambda artifact: output.age(artifact.get("created")))
 _COLUMNS = (
     output.column("Address"),
-    output.column("Kind"),
-    output.column("Format"),
+    output.column("Kind", minor=True),
+    output.column("Format", minor=True),
     output.Column("Framework", _framework),
     output.Column("Tags", tags_of),
     output.column("Labels"),

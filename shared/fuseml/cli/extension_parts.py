@@ -193,9 +193,7 @@ def add_endpoint(
     output.done(format, added, f'Endpoint "{url}" successfully added to service "{service}" from extension "{extension}".')
 
 
-@endpoints.command(
-    name="update", epilog=options.examples("fuseml extension endpoint update mlflow tracking http://mlflow --configuration KEY=value")
-)
+@endpoints.command(name="update", epilog=options.examples("fuseml extension endpoint update mlflow api http://m --configuration K=v"))
 def update_endpoint(
     context: typer.Context,
     extension: options.Extension,
@@ -234,7 +232,7 @@ def delete_endpoint(context: typer.Context, extension: options.Extension, servic
     name="add",
     epilog=options.examples(
         "fuseml extension credentials add minio s3 -f credentials.yaml",
-        "fuseml extension credentials add minio s3 --id ci --configuration AWS_ACCESS_KEY_ID=...",
+        "fuseml extension credentials add minio s3 --id ci --configuration KEY=...",
     ),
 )
 def add_credentials(

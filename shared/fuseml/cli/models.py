@@ -48,9 +48,9 @@ def _metrics(model: options.Item) -> str:
 _COLUMNS = (
     output.column("Name"),
     output.column("Version"),
-    output.column("Project"),
+    output.column("Project", minor=True),
     output.Column("Aliases", artifacts.tags_of),
-    output.column("Run"),
+    output.column("Run", minor=True),
     output.Column("Age", lambda model: output.age(model.get("created"))),
 )
 
@@ -90,7 +90,7 @@ def promote(
     project: options.Project = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Give a version of a model the alias `champion`, or another one.
+    """Give a version the alias `champion`, or another one.
 
     The alias is a tag of FuseML and, for a model in MLflow, an alias of
     MLflow. It moves from the version that has it. Applications that follow
@@ -116,7 +116,7 @@ def alias(
     project: options.Project = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Put an alias on a version of a model, or remove it; in MLflow, too."""
+    """Put an alias on a version, or remove it; in MLflow, too."""
     client = session.connect(context)
     item = client.artifacts.get(_address(client, model, project))
     if not remove:

@@ -17,7 +17,7 @@ _DEPLOYMENT = "infra.deploy"
 
 def help_(
     context: typer.Context,
-    words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND...", help="A command.", show_default=False)] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="A command.", show_default=False)] = None,
 ) -> None:
     """Show the commands, or the help of one."""
     shown: Any = context.find_root()

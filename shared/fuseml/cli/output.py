@@ -1,6 +1,7 @@
 """Output of results: tables for people, the API's objects as JSON or YAML for programs.
 
-A table fits the terminal: columns of free text shrink first, then the widest column. In a pipe, each row is one complete line.
+A table fits the terminal: columns of free text shrink first and are cut, then the widest column, whose values fold. In a pipe, each row is one
+complete line.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ def format_of(chosen: Format) -> Format:
 class Column:
     """A column of a table. `read` returns its value for an item; `cut` marks free text, which shrinks first; `states` colours states.
 
-    A column that is to `fold` shrinks as well, and wraps what does not fit: nothing of it is lost. A title is printed in capital letters unless
-    it is a `name`.
+    Of a column without `cut`, what does not fit is wrapped, and nothing is lost; one that is to `fold` shrinks with the first. A `minor` column
+    is left out where the others would have to fold. A title is printed in capital letters unless it is a `name`.
     """
 
     title: str
@@ -80,6 +81,7 @@ class Column:
     states: bool = False
     fold: bool = False
     name: bool = False
+    minor: bool = False
 
 
 def field(key: str) -> Callable[[Mapping[str, object]], object]:
@@ -87,9 +89,9 @@ def field(key: str) -> Callable[[Mapping[str, object]], object]:
     return lambda item: item.get(key)
 
 
-def column(title: str, key: str = "", *, cut: bool = False, states: bool = False) -> Column:
+def column(title: str, key: str = "", *, cut: bool = False, states: bool = False, minor: bool = False) -> Column:
     """A column of the key with the same name, or of `key`."""
-    return Column(title, field(key or title.lower()), cut, states)
+    return Column(title, field(key or title.lower()), cut, states, minor=minor)
 
 
 def console(*, err: bool = False) -> Console:
@@ -180,11 +182,14 @@ def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], inde
 
     cells = [[_cell(column, item) for column in columns] for item in items]
     kept = [index for index in range(len(columns)) if index == 0 or any(row[index] for row in cells)]
-    grid = Table(box=None, pad_edge=False, show_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
     plain = console()
+    if not fields.chosen():
+        kept = _fitting(kept, columns, cells, plain.width - indent)
+    grid = Table(box=None, pad_edge=False, show_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
     widths = _widths([[columns[index].title] + [row[index] for row in cells] for index in kept], kept, columns, plain.width - indent)
     for index, width in zip(kept, widths, strict=True):
-        fold = columns[index].fold
+        # Free text is cut; nothing of a name, an id or a URL is lost.
+        fold = not columns[index].cut
         title = columns[index].title
         grid.add_column(
             title if columns[index].name else title.upper(), no_wrap=not fold, overflow="fold" if fold else "ellipsis", width=width
@@ -205,6 +210,19 @@ def _cell(column: Column, item: Mapping[str, object]) -> str:
     value = column.read(item)
     # Free text may contain line breaks; a row is one line.
     return " ".join(value.split()) if isinstance(value, str) and column.cut else text(value)
+
+
+def _fitting(kept: list[int], columns: Sequence[Column], cells: Sequence[Sequence[str]], available: int) -> list[int]:
+    """The columns without those minor ones, the first of them first, for which the others would have to fold."""
+
+    def least(index: int) -> int:
+        widest = max(len(line) for cell in (columns[index].title, *(row[index] for row in cells)) for line in cell.splitlines() or [""])
+        return _GAP + (min(widest, _NARROWEST) if columns[index].cut else widest)
+
+    for index in [index for index in kept if columns[index].minor]:
+        if sum(map(least, kept)) > available:
+            kept = [other for other in kept if other != index]
+    return kept
 
 
 def _widths(cells: Sequence[Sequence[str]], kept: Sequence[int], columns: Sequence[Column], available: int) -> list[int]:

@@ -66,7 +66,7 @@ def compare(
         list[str] | None,
         typer.Argument(
             help="Names of runs; the newest ones of the project by default.",
-            metavar="RUN...",
+            metavar="RUN",
             show_default=False,
             autocompletion=completion.runs,
         ),

@@ -53,9 +53,9 @@ COLUMNS = (
     output.column("Name"),
     output.Column("Codeset", lambda run: "/".join(str(run[key]) for key in ("project", "codeset") if run.get(key))),
     output.Column("Ref", _ref, cut=True),
-    output.Column("Version", lambda run: str(run.get("commit") or "")[:8]),
-    output.Column("Started", lambda run: output.age(run.get("started") or run.get("created"))),
-    output.Column("Duration", output.spent),
+    output.Column("Version", lambda run: str(run.get("commit") or "")[:8], minor=True),
+    output.Column("Started", lambda run: output.age(run.get("started") or run.get("created")), minor=True),
+    output.Column("Duration", output.spent, minor=True),
     output.column("State", states=True),
     output.Column("Cause", approvals.reason, cut=True),
 )

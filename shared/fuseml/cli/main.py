@@ -42,6 +42,7 @@ from fuseml.cli import (
     server,
     settings,
     short_options,
+    sign_in,
     starters,
     terminal,
     why,
@@ -58,6 +59,11 @@ app.command(epilog=options.examples("fuseml init", "fuseml init mlproject wine",
 app.command(
     cls=codesets.Push, epilog=options.examples("fuseml push -p demo -n diabetes", "fuseml push ./model -p demo -n diabetes --wait")
 )(codesets.push)
+app.command(no_args_is_help=True, epilog=options.examples("fuseml login https://fuseml.example.org", "fuseml login URL --token - < token"))(
+    sign_in.login
+)
+app.command(epilog=options.examples("fuseml logout"))(sign_in.logout)
+app.command(epilog=options.examples("fuseml whoami"))(sign_in.whoami)
 app.command(epilog=options.examples("fuseml status"))(server.status)
 app.command(epilog=options.examples("fuseml version -o json"))(server.version)
 app.command(no_args_is_help=True, epilog=options.examples("fuseml backup fuseml.backup", "fuseml backup /mnt/disk/$(date +%F).fuseml"))(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import artifact_contents, artifacts, completion, options, output, run_metrics, session
+from fuseml.cli import artifact_contents, artifacts, completion, options, output, pages, run_metrics, session
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -72,9 +72,18 @@ def list_(
 
 
 @app.command(epilog=options.examples("fuseml model get sklearn-diabetes", "fuseml model get models:/sklearn-diabetes@champion -o json"))
-def get(context: typer.Context, model: ModelName, project: options.Project = "", format: options.Output = output.Format.TABLE) -> None:
+def get(
+    context: typer.Context,
+    model: ModelName,
+    project: options.Project = "",
+    open: pages.Open = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
     """Show a version of a model with its metrics and metadata."""
     client = session.connect(context)
+    if open:
+        pages.show(client.artifacts.page(_address(client, model, project))["url"])
+        return
     artifacts.show(client.artifacts.get(_address(client, model, project)), format)
 
 

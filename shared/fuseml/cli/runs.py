@@ -16,6 +16,7 @@ from fuseml.cli import (
     named_run,
     options,
     output,
+    pages,
     plans,
     run_changes,
     run_comparison,
@@ -160,17 +161,25 @@ def show_list(
     output.listing(format, runs, columns, "There is no matching run; `fuseml workflow run` and `fuseml push` start runs.")
 
 
-@app.command(epilog=options.examples("fuseml run get", "fuseml run get mlflow-e2e-1 -o json", "fuseml run get --last 2 -p demo"))
+@app.command(
+    epilog=options.examples(
+        "fuseml run get", "fuseml run get mlflow-e2e-1 -o json", "fuseml run get --last 2 -p demo", "fuseml run get --open"
+    )
+)
 def get(
     context: typer.Context,
     run: named_run.OptionalRunName = None,
     project: options.Project = "",
     last: named_run.Last = 1,
+    open: pages.Open = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Show one run: its steps, its bindings, its outputs."""
     client = session.connect(context)
     item = client.runs.get(named_run.chosen(client, run, project, last))
+    if open:
+        pages.show(pages.of_run(client, item))
+        return
     output.record(format, item, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", bindings.COLUMNS))
     if format is output.Format.TABLE:
         matrices.show_results(item)

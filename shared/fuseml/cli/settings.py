@@ -150,6 +150,16 @@ class CliSettings:
             return configuration.text_of(self.home_folder() / "token") or None
         return None
 
+    def token_origin(self) -> str:
+        """The place that `access_token` is from."""
+        token = self.access_token()
+        if not token:
+            return "none"
+        if token == self.token:
+            return "--token or FUSEML_TOKEN"
+        from_file = token == self.configured().get("token") and not self.home_is_chosen
+        return str(self.config_file() if from_file else self.home_folder() / "token")
+
     def _local_url(self) -> str:
         return configuration.text_of(self.home_folder() / "url") or DEFAULT_URL
 

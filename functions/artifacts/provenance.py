@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import flask
 
-import fuseml
 from functions.artifacts.deps import Deps
 from functions.artifacts.paths import ONE, address_of
 from fuseml.domain import artifact, errors
 from fuseml.domain.lineage import provenance
 from fuseml.runtime import attestation, http
 from fuseml.store import artifacts, run_records, runs
+from fuseml.version import __version__
 
 
 def register(api: http.Api, deps: Deps) -> None:
@@ -36,7 +36,7 @@ def attest(deps: Deps, address: artifact.Address) -> attestation.Envelope:
         if run is None:
             raise errors.ConflictError(f"{text} was made by no run that is recorded here, so its provenance is not known")
         record = run_records.read(session, run)
-    statement = provenance.statement(record.of(text), record, builder=deps.public_url, version=fuseml.__version__)
+    statement = provenance.statement(record.of(text), record, builder=deps.public_url, version=__version__)
     return attestor.envelope(provenance.encoded(statement), provenance.PAYLOAD)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import flask
 import werkzeug.exceptions
 
-import fuseml
 from functions.gateway import description, forward
 from functions.gateway.deps import Deps
 from fuseml.domain import errors
 from fuseml.runtime import catalog, http, openapi_page, targets
+from fuseml.version import __version__
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -25,7 +25,7 @@ def create_app(deps: Deps) -> flask.Flask:
 
     def index() -> flask.Response:
         return http.encode(
-            {"name": "FuseML", "version": fuseml.__version__, "api": "/openapi.json", "docs": "/docs", "readiness": "/readyz"}, 200, {}
+            {"name": "FuseML", "version": __version__, "api": "/openapi.json", "docs": "/docs", "readiness": "/readyz"}, 200, {}
         )
 
     def forwarded(path: str) -> flask.Response:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import fuseml
 from functions.housekeeper.deps import Deps
 from fuseml.domain import errors, events
 from fuseml.domain.lineage import openlineage
@@ -20,6 +19,7 @@ from fuseml.exports.openlineage import Receiver
 from fuseml.runtime import clock
 from fuseml.store import lineage_exports, run_records, runs, watermarks
 from fuseml.usecases import settlement
+from fuseml.version import __version__
 
 _log = logging.getLogger("fuseml.housekeeper")
 
@@ -86,7 +86,7 @@ def _runs(deps: Deps) -> Sequence[str]:
 
 
 def _export(deps: Deps, run_id: str) -> _Export:
-    producer = openlineage.Producer(fuseml.__version__, deps.lineage_namespace, deps.public_url)
+    producer = openlineage.Producer(__version__, deps.lineage_namespace, deps.public_url)
     with deps.store.read() as session:
         run = session.get_one(runs.Run, run_id)
         steps = runs.steps(session, [run.id])

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import sqlmodel
 
-import fuseml
 from functions.pipelines.deps import Deps
 from fuseml.domain import errors, events, urls
 from fuseml.domain.documents import document
@@ -20,6 +19,7 @@ from fuseml.githosts import snapshots
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import extensions
 from fuseml.usecases import own_tokens, repositories
+from fuseml.version import __version__
 
 RESOURCE = "fuseml-catalog"
 """The resource of the service that is a catalogue."""
@@ -82,7 +82,7 @@ def read(deps: Deps, name: str, project: str = "") -> Contents:
     Raises NotFoundError, TemporaryError while its repository cannot be read, TooLargeError and InvalidError for one that is no catalogue.
     """
     if name == templates.SHIPPED:
-        return Contents(BUILT_IN, fuseml.__version__, shipped())
+        return Contents(BUILT_IN, __version__, shipped())
     with deps.store.read() as session:
         catalog, account = _registered(deps, session, name, project)
     return _fetched(catalog, account)

@@ -60,9 +60,13 @@ class NewRun(document.Model):
 
 
 class Rerun(document.Model):
-    """The way to repeat a run: `locked` repeats its plan exactly; else the current workflow runs on the same code and inputs, resolved anew."""
+    """The way to repeat a run: `locked` repeats its plan exactly; else the current workflow runs on the same code and inputs, resolved anew.
+
+    `inputs` replace those of the run by name, or add to them.
+    """
 
     locked: bool = False
+    inputs: dict[str, document.Text] = {}
     until: Until = None
     only: Only = None
     no_cache: NoCache = False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from fuseml.version import __version__
+
 __all__ = ["Client", "__version__"]
 
 # As in `typing`, whose import would take longer than this one.

@@ -50,6 +50,17 @@ def test_a_repeated_request_makes_one_run_and_another_request_makes_another(syst
     assert [run["name"] for run in system.runs.get("/runs").get_json()] == ["train-2", "train-1"]
 
 
+def test_a_rerun_replaces_the_inputs_that_it_is_given_and_keeps_the_others(system: System) -> None:
+    system.start(inputs={"alpha": 0.5})
+    assert system.request("/runs/train-1/rerun", {"inputs": {"alpha": 2}})["inputs"] == {"code": f"code://p/code/{FIRST}", "alpha": "2"}
+    assert system.request("/runs/train-1/rerun")["inputs"]["alpha"] == "0.5"
+    assert "has no such input (did you mean 'alpha'?)" in refused(
+        system.runs.post("/runs/train-1/rerun", json={"inputs": {"alhpa": "1"}}), 400
+    )
+    both = system.runs.post("/runs/train-1/rerun", json={"inputs": {"alpha": "1"}, "locked": True})
+    assert "give `locked` or `inputs`, not both" in refused(both, 400)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [

@@ -308,7 +308,7 @@ def test_the_filters_of_runs_are_the_same_in_api_client_and_command() -> None:
     assert filters == runs_routes.RunQuery.model_fields.keys() - {"limit", "cursor"}
     command: Any = typer.main.get_command(main.app)
     options = {parameter.name for parameter in command.commands["run"].commands["list"].params}
-    assert options - {"limit", "format"} == filters - NOT_OFFERED.keys()
+    assert options - {"limit", "format", "metric", "sort", "reverse"} == filters - NOT_OFFERED.keys()
 
 
 def test_the_filters_of_artifacts_are_the_same_in_api_client_and_command() -> None:

@@ -405,8 +405,10 @@ def test_the_version_is_shown_without_a_server(fuseml: Run, capsys: pytest.Captu
 # In a child process: signals, pipes and terminals.
 
 
-def start(server: CannedApi, home: Path, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
-    environment: Mapping[str, str] = {**variables(home, server.url), "COLUMNS": "80", "TERM": "xterm"}
+def start(
+    server: CannedApi, home: Path, *arguments: str, variables_beside: Mapping[str, str] | None = None, **streams: Any
+) -> subprocess.Popen[bytes]:
+    environment = {**variables(home, server.url), "COLUMNS": "80", "TERM": "xterm", **(variables_beside or {})}
     return subprocess.Popen([*FUSEML, *arguments], env=environment, **streams)
 
 
@@ -434,10 +436,10 @@ def test_a_closed_output_pipe_ends_the_command_quietly(server: CannedApi, tmp_pa
     assert (process.returncode, stderr) == (1, b"")
 
 
-def in_terminal(server: CannedApi, home: Path, *arguments: str) -> tuple[int, str]:
-    """Exit code and output of a command in a terminal of 80 columns."""
+def in_terminal(server: CannedApi, home: Path, *arguments: str, **more: str) -> tuple[int, str]:
+    """Exit code and output of a command in a terminal of 80 columns, with `more` variables."""
     parent, child = pty.openpty()
-    process = start(server, home, *arguments, stdout=child, stderr=child, stdin=subprocess.DEVNULL)
+    process = start(server, home, *arguments, variables_beside=more, stdout=child, stderr=child, stdin=subprocess.DEVNULL)
     os.close(child)
     screen = b""
     while True:
@@ -474,6 +476,34 @@ def test_a_long_description_is_cut_to_one_line(tmp_path: Path) -> None:
     assert len(lines) == 3
     assert "a-project-with-quite-a-long-name" in lines[1]
     assert lines[1].rstrip().endswith("ada") or "…" in lines[1]
+
+
+def test_a_url_folds_on_a_narrow_terminal(server: CannedApi, tmp_path: Path) -> None:
+    _, screen = in_terminal(server, tmp_path, "application", "list")
+    header, *rows = [line for line in plain(screen) if line]
+    left = header.index("URL")
+    assert "".join(row[left:].strip() for row in rows) == canned_api.APPLICATION["url"]
+    assert "…" not in screen
+
+
+def test_minor_columns_give_way_to_names(tmp_path: Path) -> None:
+    long = {**canned_api.RUN, "name": "a-workflow-with-quite-a-long-name-1"}
+    with canned_api.serve({("GET", "/runs"): Answer([long])}) as server:
+        _, screen = in_terminal(server, tmp_path, "run", "list")
+        header, row = [line for line in plain(screen) if line]
+        assert header.split() == ["NAME", "CODESET", "DURATION", "STATE"]
+        assert row.split() == ["a-workflow-with-quite-a-long-name-1", "demo/diabetes", "1m04s", "succeeded"]
+        # A field that was asked for stays.
+        _, screen = in_terminal(server, tmp_path, "run", "list", "--field", "name", "--field", "started", "--field", "id")
+        assert plain(screen)[0].split() == ["NAME", "STARTED", "ID"]
+
+
+def test_no_color_is_heeded(server: CannedApi, tmp_path: Path) -> None:
+    coloured = r"\x1b\[[0-9;]*3[0-7]m"
+    _, screen = in_terminal(server, tmp_path, "run", "list")
+    assert re.search(coloured, screen)
+    _, screen = in_terminal(server, tmp_path, "run", "list", NO_COLOR="1")
+    assert not re.search(coloured, screen)
 
 
 def test_a_watched_run_is_a_tree_of_its_steps_in_a_terminal(server: CannedApi, tmp_path: Path) -> None:

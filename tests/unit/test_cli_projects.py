@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from fuseml.cli import current_project, main
+from fuseml.cli import current, main
 from fuseml.cli.settings import CliSettings
 from tests.component import canned_api
 from tests.component.canned_api import Answer, Request, refused
@@ -43,7 +43,8 @@ class Laptop:
 @pytest.fixture
 def laptop(tmp_path: Path) -> Iterator[Laptop]:
     missing = refused(404, "not_found", "there is no project named 'nope'; `fuseml project list` shows those that exist")
-    routes = {**canned_api.CONTRACT, ("GET", "/projects/nope"): missing}
+    other = Answer({**canned_api.PROJECT, "name": "other"})
+    routes = {**canned_api.CONTRACT, ("GET", "/projects/nope"): missing, ("GET", "/projects/other"): other}
     with canned_api.serve({**routes, ("GET", "/pipelines/results"): Answer([])}) as server:
         yield Laptop(variables(tmp_path, server.url), server.requests)
 
@@ -122,9 +123,68 @@ def test_the_variable_is_named_where_it_hides_what_was_set(laptop: Laptop, capsy
     assert capsys.readouterr().err == "FUSEML_PROJECT is set: commands use other nevertheless.\n"
 
 
+def test_a_codeset_is_set_with_its_project_and_used_where_one_is_needed(laptop: Laptop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert laptop.fuseml("codeset", "set", "diabetes") == 1
+    assert "name the codeset's project with -p" in capsys.readouterr().err
+    assert laptop.fuseml("codeset", "set", "-n", "diabetes", "-p", "demo") == 0
+    assert capsys.readouterr().out == f"Codeset demo/diabetes is the current one, saved in {laptop.file}.\n"
+    assert json.loads(laptop.file.read_text()) == {"codeset": "diabetes", "project": "demo"}
+    assert laptop.fuseml("codeset", "get") == 0
+    assert laptop.fuseml("workflow", "assign", "mlflow-e2e") == 0
+    assigned = next(request for request in laptop.requests if request.method == "POST")
+    assert (assigned.query["codesetProject"], assigned.query["codesetName"]) == (["demo"], ["diabetes"])
+    laptop.requests.clear()
+    # A list is narrowed by the project only, as its help says.
+    assert laptop.fuseml("workflow", "list-runs") == 0
+    assert laptop.requests[-1].query == {"project": ["demo"]}
+    capsys.readouterr()
+    assert laptop.fuseml("config", "show") == 0
+    assert "Codeset: diabetes" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_current_codeset_ends_with_its_project_and_with_itself(laptop: Laptop) -> None:
+    for line in ("project set other", "project set ''", "codeset set ''", "codeset delete -n diabetes", "project delete demo"):
+        laptop.file.write_text('{"codeset": "diabetes", "project": "demo"}')
+        assert laptop.fuseml(*[word.strip("'") for word in line.split()]) == 0
+        assert "codeset" not in json.loads(laptop.file.read_text()), line
+    laptop.file.write_text('{"codeset": "diabetes", "project": "demo"}')
+    assert laptop.fuseml("project", "set", "demo") == 0
+    assert "codeset" in json.loads(laptop.file.read_text())
+
+
+def test_a_registration_and_a_deletion_name_their_codeset(laptop: Laptop, capsys: pytest.CaptureFixture[str]) -> None:
+    laptop.file.write_text('{"codeset": "diabetes", "project": "demo"}')
+    for command in ("register .", "delete"):
+        assert laptop.fuseml("codeset", *command.split()) == 2
+        assert "missing option" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "codeset"), [("codeset", "diabetes"), ("string", None)])
+@pytest.mark.parametrize("command", ["run plan", "workflow run"])
+def test_a_workflow_that_takes_a_codeset_runs_on_the_current_one(kind: str, codeset: str | None, command: str, tmp_path: Path) -> None:
+    routes: dict[tuple[str, str], canned_api.Route] = {
+        ("GET", "/workflows/mlflow-e2e"): Answer({**canned_api.WORKFLOW, "inputs": [{"name": "x", "type": kind}]}),
+        ("POST", "/workflows/mlflow-e2e/plan"): refused(409, "conflict", "enough"),
+        ("POST", "/runs"): refused(409, "conflict", "enough"),
+    }
+    with canned_api.serve(routes) as server:
+        environment = {**variables(tmp_path, server.url), "FUSEML_PROJECT": "demo", "FUSEML_CODESET": "diabetes"}
+        for more, expected in (([], codeset), (["-c", "other"], "other"), (["-c", ""], None)):
+            assert main.run([*command.split(), "mlflow-e2e", *more], environment) == 1
+            assert json.loads(server.requests[-1].body).get("codeset") == expected
+
+
+def test_all_codesets_are_listed_beside_a_current_project(laptop: Laptop, capsys: pytest.CaptureFixture[str]) -> None:
+    laptop.fuseml("project", "set", "demo")
+    assert laptop.project_of("codeset", "list") == "demo"
+    assert laptop.project_of("codeset", "list", "--all") is None
+    assert laptop.fuseml("codeset", "list", "--all", "-p", "demo") == 2
+    assert "give --all or --project, not both" in capsys.readouterr().err
+
+
 def test_every_project_option_has_the_default(tmp_path: Path) -> None:
     command: Any = typer.main.get_command(main.app)
-    current_project.add_to(command, CliSettings(project="demo", config=str(tmp_path / "none")))
+    current.add_to(command, CliSettings(project="demo", config=str(tmp_path / "none")))
     found = []
 
     def walk(command: Any, words: str) -> None:

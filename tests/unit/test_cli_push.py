@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -84,7 +85,8 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 def test_a_folder_is_pushed_and_the_same_content_is_not_pushed_again(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert workspace.fuseml("push", str(workspace.code), "-p", "demo", "-n", "diabetes") == 0
     (version,) = workspace.versions()
-    assert capsys.readouterr().out == f"Pushed version {version[:12]} of demo/diabetes.\n"
+    started = "Run mlflow-e2e-1 of mlflow-e2e is succeeded."
+    assert capsys.readouterr().out == f"Pushed version {version[:12]} of demo/diabetes.\n{started}\n"
     assert workspace.fuseml("push", str(workspace.code), "-p", "demo", "-n", "diabetes", "--wait") == 0
     assert capsys.readouterr().out == f"Nothing to push: demo/diabetes already has these files (version {version[:12]}).\n"
     assert workspace.versions() == [version]
@@ -109,11 +111,17 @@ def test_a_push_that_starts_nothing_ends_at_once_with_the_reason(workspace: Work
     }
     with canned_api.serve(routes) as server:
         arguments = ["codeset", "push", str(workspace.code), "-p", "demo", "--name", "diabetes", "--wait"]
-        assert main.run(arguments, {**workspace.environment, "FUSEML_SERVER_URL": server.url}) == 1
-    assert capsys.readouterr().err == (
-        "error: the push started no run: no workflow is assigned to code://demo/diabetes; "
-        "`fuseml workflow assign NAME -p demo -c diabetes` assigns a workflow\n"
-    )
+        environment = {**workspace.environment, "FUSEML_SERVER_URL": server.url}
+        assert main.run(arguments, environment) == 1
+        reason = (
+            "he push started no run: no workflow is assigned to code://demo/diabetes; "
+            "`fuseml workflow assign NAME -p demo -c diabetes` assigns a workflow\n"
+        )
+        assert capsys.readouterr().err == f"error: t{reason}"
+        # Without --wait the reason is a remark: the push has succeeded.
+        (workspace.code / "train.py").write_text("print(2)\n")
+        assert main.run(arguments[:-1], environment) == 0
+        assert capsys.readouterr().err == f"T{reason}"
 
 
 def test_registering_prints_the_url_and_pushes(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,6 +131,33 @@ def test_registering_prints_the_url_and_pushes(workspace: Workspace, capsys: pyt
     assert second.startswith("Pushed version ")
     assert workspace.fuseml("codeset", "register", str(workspace.code), "-p", "demo", "-n", "diabetes", "-o", "json") == 0
     assert json.loads(capsys.readouterr().out)["name"] == "diabetes"
+
+
+def test_the_account_of_the_git_host_is_that_of_the_server_of_the_options_or_of_the_file(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The repository is one of HTTP, which answers 401: git then sends the account."""
+    accounts: list[str] = []
+
+    def info(request: Request) -> Answer:
+        if sent := request.headers.get("authorization", ""):
+            accounts.append(base64.b64decode(sent.removeprefix("Basic ")).decode())
+        return Answer(status=401, headers={"WWW-Authenticate": 'Basic realm="git"'})
+
+    with canned_api.serve({("GET", "/git/demo/diabetes.git/info/refs"): info}, token=None) as host:
+        codeset = {**canned_api.CODESET, "url": f"{host.url}/git/demo/diabetes.git"}
+        for answer, options, expected in (
+            ({"username": "server", "password": "canary-s"}, ["--user", "me", "--password", "canary-m"], "server:canary-s"),
+            ({"username": "", "password": ""}, ["--user", "me", "--password", "canary-m"], "me:canary-m"),
+            ({"username": "", "password": ""}, [], "filed:canary-f"),
+        ):
+            Path(workspace.environment["FUSEML_CONFIG"]).write_text('{"username": "filed", "password": "canary-f"}')
+            with canned_api.serve({("POST", "/codesets"): Answer({"codeset": codeset, **answer}, 201)}) as server:
+                environment = {**workspace.environment, "FUSEML_SERVER_URL": server.url}
+                line = ["codeset", "register", str(workspace.code), "-p", "demo", "-n", "diabetes", *options]
+                assert main.run(line, environment) == 1
+            assert accounts[-1] == expected
+    assert "canary" not in capsys.readouterr().err
 
 
 def test_a_public_repository_can_be_registered_by_its_url(workspace: Workspace, tmp_path: Path) -> None:

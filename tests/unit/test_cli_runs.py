@@ -95,6 +95,7 @@ REQUESTS = [
     ),
     ("workflow run -n mlflow-e2e --until trainer", "/runs", {"workflow": "mlflow-e2e", "until": "trainer"}),
     ("run rerun mlflow-e2e-1 --locked", "/runs/mlflow-e2e-1/rerun", {"locked": True}),
+    ("run rerun mlflow-e2e-1 -i alpha=0.5 -i x=", "/runs/mlflow-e2e-1/rerun", {"inputs": {"alpha": "0.5", "x": ""}}),
     ("run rerun mlflow-e2e-1 --no-cache", "/runs/mlflow-e2e-1/rerun", {"no_cache": True}),
     ("workflow run mlflow-e2e --no-cache", "/runs", {"workflow": "mlflow-e2e", "no_cache": True}),
     ("run rerun mlflow-e2e-1 --only trainer", "/runs/mlflow-e2e-1/rerun", {"only": "trainer"}),

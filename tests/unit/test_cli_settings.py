@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import stat
 from collections.abc import Iterator
@@ -14,12 +15,13 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.cli import home as home_option
-from fuseml.cli import main, options
+from fuseml.cli import global_options, main, options
 from fuseml.cli.settings import CliSettings
+from fuseml.client import configuration
 from fuseml.client.settings import DEFAULT_URL
 from fuseml.domain import errors
 from tests import commands
+from tests.component import canned_api
 
 
 @pytest.fixture
@@ -90,6 +92,7 @@ def test_config_stores_url_and_token_in_a_private_file(home: Path, capsys: pytes
     assert "https://team.example.org" in shown
     assert "<hidden>" in shown
     assert "canary" not in shown
+    assert [path.name for path in file.parent.iterdir()] == ["config.json"]
     assert main.run(["config", "set", "--url", "", "--token", ""], environment) == 0
     assert json.loads(file.read_text()) == {}
 
@@ -119,7 +122,7 @@ def leaves(command: Any, *path: str) -> Iterator[list[str]]:
 
 def test_home_is_an_option_of_every_command() -> None:
     command = typer.main.get_command(main.app)
-    home_option.add_to(command)
+    global_options.add_to(command)
     found = list(leaves(command))
     assert len(found) > 50
     for words in found:
@@ -155,3 +158,97 @@ def test_a_home_without_a_server_is_an_error_with_the_command_to_run(tmp_path: P
 def test_the_bounds_of_logs_must_be_numbers(name: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["project", "list"], {name: value}) == 1
     assert capsys.readouterr().err == f"error: {name} is {value!r}; set it to a whole number from 1\n"
+
+
+ORIGINAL = """\
+currentcodeset: diabetes
+currentproject: demo
+password: changeme
+timeout: 30
+url: https://team.example.org
+username: fuseml-demo
+verbose: false
+"""
+
+
+def test_a_configuration_file_of_the_original_is_read_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / ".config" / "fuseml" / "config.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(ORIGINAL)
+    environment = {"HOME": str(tmp_path), "FUSEML_HOME": str(tmp_path)}
+    given = CliSettings.from_env(environment)
+    assert (given.current_project(), given.current_codeset(), given.server_url()) == ("demo", "diabetes", "https://team.example.org")
+    assert given.git_account() == ("fuseml-demo", "changeme")
+    assert main.run(["config", "set", "--url", "https://other.example.org"], environment) == 0
+    assert capsys.readouterr().out == f"Saved in {file}.\n"
+    changed = CliSettings.from_env(environment)
+    assert (changed.current_project(), changed.current_codeset(), changed.server_url()) == ("demo", "diabetes", "https://other.example.org")
+    assert "verbose: false" in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_file_is_in_the_folder_of_the_platform_unless_it_is_named(tmp_path: Path) -> None:
+    assert CliSettings.from_env({"HOME": "/home/ada"}).config_file() == Path("/home/ada/.config/fuseml/config.yaml")
+    assert CliSettings.from_env({"HOME": "/home/ada", "XDG_CONFIG_HOME": "/xdg"}).config_file() == Path("/xdg/fuseml/config.yaml")
+
+
+def test_the_file_of_a_former_version_is_read_and_replaced(tmp_path: Path) -> None:
+    script = """
+import sys
+from fuseml.cli import main
+import os
+sys.exit(main.run(sys.argv[1:], os.environ))
+"""
+    former = tmp_path / ".config" / "fuseml" / "config.json"
+    former.parent.mkdir(parents=True)
+    former.write_text('{"url": "https://team.example.org", "token": "canary"}')
+    environment = {"HOME": str(tmp_path), "FUSEML_HOME": str(tmp_path)}
+    assert "https://team.example.org" in commands.python(script, "config", "show", environment=environment).stdout
+    commands.python(script, "config", "set", "--url", "https://team.example.org/x", environment=environment)
+    # The token is in one file only.
+    assert [path.name for path in former.parent.iterdir()] == ["config.yaml"]
+    assert configuration.read(former.with_name("config.yaml")) == {"url": "https://team.example.org/x", "token": "canary"}
+
+
+@pytest.mark.parametrize("text", ["- a", "a: [", "text"])
+def test_a_file_that_is_no_mapping_is_an_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(errors.InvalidError, match="is not a configuration file"):
+        configuration.read(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_configuration_file_may_be_named_anywhere_on_the_command_line(
+    place: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("url: http://127.0.0.1:1\nproject: mine\n")
+    environment = {"FUSEML_HOME": str(tmp_path), "FUSEML_CONFIG": str(tmp_path / "other.yaml")}
+    for option in (["--config-file", str(file)], [f"--config-file={file}"]):
+        words = ["config", "show"]
+        words[place:place] = option
+        assert main.run(words, environment) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "URL: http://127.0.0.1:1" in shown
+        assert "Project: mine" in shown
+
+
+def test_requests_are_traced_without_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with canned_api.serve() as server:
+        environment = {"FUSEML_SERVER_URL": server.url, "FUSEML_TOKEN": canned_api.TOKEN, "FUSEML_CONFIG": str(tmp_path / "none")}
+        for words in (["-v", "project", "list"], ["project", "list", "--verbose"]):
+            assert main.run(words, environment) == 0
+            first, second = capsys.readouterr().err.splitlines()
+            assert first == f"> GET {server.url}/projects"
+            assert second.startswith("< 200 after ")
+        assert main.run(["project", "list"], {**environment, "FUSEML_VERBOSE": "true"}) == 0
+        assert canned_api.TOKEN not in capsys.readouterr().err
+        assert main.run(["project", "list"], {**environment, "FUSEML_VERBOSE": "0"}) == 0
+        assert capsys.readouterr().err == ""
+        assert main.run(["project", "list"], {**environment, "FUSEML_VERBOSE": "maybe"}) == 1
+        assert capsys.readouterr().err == "error: FUSEML_VERBOSE is 'maybe'; set it to true or false\n"
+
+
+def test_the_version_of_the_command_needs_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["--version"], {"FUSEML_SERVER_URL": "http://127.0.0.1:1"}) == 0
+    assert capsys.readouterr().out == f"fuseml {importlib.metadata.version('fuseml')}\n"

@@ -85,7 +85,7 @@ def test_tables_and_details_are_inert(module: str, name: str, capsys: pytest.Cap
                 continue  # the field is no text
             columns.append(column)
             output.table([Hostile(text)], [column])
-            output.fields(Hostile(text), [column])
+            output.print_fields(Hostile(text), [column])
             output.record(output.Format.TABLE, Hostile(text), [column])
     printed = capsys.readouterr()
     assert columns and printed.out
@@ -147,8 +147,9 @@ def test_commands_print_through_the_terminal_module_only() -> None:
     assert printing == {
         ("terminal.py", "typer.echo"),
         ("terminal.py", "typer.confirm"),
+        ("terminal.py", "typer.prompt"),
         ("output.py", "typer.echo"),
-        ("runs.py", "typer.echo"),
+        ("step_logs.py", "typer.echo"),
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import options, output, session, terminal
+from fuseml.cli import application_calls, completion, options, output, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -78,16 +78,28 @@ _PATIENCE = 300.0
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until these revisions answer; exit 1 if they cannot.")]
 
 
-@app.command(name="list", epilog=options.examples("fuseml application list", "fuseml application list -w mlflow-e2e -o json"))
+@app.command(name="list", epilog=options.examples("fuseml application list", "fuseml application list --workflow mlflow-e2e -o json"))
 def list_(
     context: typer.Context,
     type: Annotated[str, options.option("--type", "-t", help="Only applications of this type.")] = "",
-    workflow: Annotated[str, options.option("--workflow", "-w", help="Only applications of this workflow.")] = "",
+    workflow: Annotated[
+        str, options.option("--workflow", help="Only applications of this workflow.", autocompletion=completion.workflows)
+    ] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List applications."""
     applications = session.connect(context).applications.list(type, workflow)
     output.listing(format, applications, _COLUMNS, "There is no matching application; the predictor step of a workflow creates one.")
+
+
+app.command(
+    cls=options.Named,
+    epilog=options.examples(
+        "fuseml application call demo-diabetes --example",
+        "fuseml application call demo-diabetes -d row.json",
+        'fuseml application call demo-diabetes -d \'{"age": 0.05, "bmi": 0.06}\'',
+    ),
+)(application_calls.call)
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml application get demo-diabetes"))

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import options, output, session, terminal
+from fuseml.cli import completion, options, output, session, terminal
 
 if TYPE_CHECKING:
     from fuseml.client.artifact_contents import Watch
 
-Address = Annotated[str, typer.Argument(help="kind://project/name/version, or @TAG for the version", metavar="ADDRESS", show_default=False)]
+Address = Annotated[
+    str,
+    typer.Argument(
+        help="kind://project/name/version, or @TAG for the version",
+        metavar="ADDRESS",
+        show_default=False,
+        autocompletion=completion.artifacts,
+    ),
+]
 
 
 def push(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import enum
 import json
 import pathlib
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import artifact_contents, lineage_tree, mirrors, options, output, retention, session, terminal
+from fuseml.cli import artifact_contents, completion, lineage_tree, mirrors, options, output, retention, session, terminal
 from fuseml.cli.events import moment
 from fuseml.domain import errors
+
+if TYPE_CHECKING:
+    from fuseml.client import shapes
 
 app = typer.Typer(help="Artifacts: code, models, datasets, and their lineage.", **options.GROUP)
 
@@ -24,7 +27,15 @@ class Direction(enum.StrEnum):
     BOTH = "both"
 
 
-Address = Annotated[str, typer.Argument(help="kind://project/name/version, or @TAG for the version", metavar="ADDRESS", show_default=False)]
+Address = Annotated[
+    str,
+    typer.Argument(
+        help="kind://project/name/version, or @TAG for the version",
+        metavar="ADDRESS",
+        show_default=False,
+        autocompletion=completion.artifacts,
+    ),
+]
 TagName = Annotated[str, typer.Argument(help="The tag.", metavar="TAG", show_default=False)]
 LabelName = Annotated[str, typer.Argument(help="The label.", metavar="LABEL", show_default=False)]
 Kind = Annotated[str, options.option("--kind", "-k", help="code, model, dataset, runnable or image.")]
@@ -37,7 +48,8 @@ def _framework(artifact: options.Item) -> object:
     return f"{framework['name']} {framework['version']}".strip() if isinstance(framework, dict) else None
 
 
-def _tags(artifact: options.Item) -> object:
+def tags_of(artifact: options.Item) -> object:
+    """The tags of an artifact as one text; immutable ones are marked."""
     tags = artifact.get("tags")
     return ", ".join(f"{tag['tag']} (immutable)" if tag["immutable"] else tag["tag"] for tag in tags) if isinstance(tags, list) else None
 
@@ -45,10 +57,10 @@ def _tags(artifact: options.Item) -> object:
 _AGE = output.Column("Age", lambda artifact: output.age(artifact.get("created")))
 _COLUMNS = (
     output.column("Address"),
-    output.column("Kind"),
-    output.column("Format"),
+    output.column("Kind", minor=True),
+    output.column("Format", minor=True),
     output.Column("Framework", _framework),
-    output.Column("Tags", _tags),
+    output.Column("Tags", tags_of),
     output.column("Labels"),
     output.column("Run"),
     _AGE,
@@ -68,7 +80,7 @@ _ARTIFACT = (
     output.column("External"),
     output.column("Run"),
     output.column("Step"),
-    output.Column("Tags", _tags),
+    output.Column("Tags", tags_of),
     output.column("Labels"),
     _AGE,
 )
@@ -154,7 +166,11 @@ def search(
 @app.command(epilog=options.examples("fuseml artifact get model://demo/diabetes/1", "fuseml artifact get model://demo/diabetes@champion"))
 def get(context: typer.Context, address: Address, format: options.Output = output.Format.TABLE) -> None:
     """Show one artifact with its metrics and metadata."""
-    artifact = session.connect(context).artifacts.get(address)
+    show(session.connect(context).artifacts.get(address), format)
+
+
+def show(artifact: shapes.Artifact, format: output.Format) -> None:
+    """Print an artifact with its metrics and metadata."""
     output.record(format, artifact, _ARTIFACT)
     metadata = {key: value for key, value in artifact.get("metadata", {}).items() if key != "metrics"}
     for title, pairs in (("Metrics", artifact.get("metrics")), ("Metadata", metadata)):
@@ -220,11 +236,13 @@ def history(context: typer.Context, address: Address, format: options.Output = o
     output.record(format, found, (output.column("Address"), output.column("Deleted")), *parts)
 
 
-OutputFile = Annotated[str, options.option("--output", "-o", metavar="FILE", help="The file to write; standard output by default.")]
+OutputFile = Annotated[str, options.option("--output", metavar="FILE", help="The file to write; standard output by default.")]
 
 
 @app.command(
-    epilog=options.examples("fuseml artifact provenance model://demo/diabetes/1", "fuseml artifact provenance ADDRESS -o model.intoto.json")
+    epilog=options.examples(
+        "fuseml artifact provenance model://demo/diabetes/1", "fuseml artifact provenance ADDRESS --output model.intoto.json"
+    )
 )
 def provenance(context: typer.Context, address: Address, file: OutputFile = "") -> None:
     """Print the signed SLSA provenance of an artifact.
@@ -234,7 +252,7 @@ def provenance(context: typer.Context, address: Address, file: OutputFile = "") 
     _write(json.dumps(session.connect(context).artifacts.provenance(address), indent=2), file)
 
 
-@app.command(epilog=options.examples("fuseml artifact public-key -o fuseml.pem"))
+@app.command(epilog=options.examples("fuseml artifact public-key --output fuseml.pem"))
 def public_key(context: typer.Context, file: OutputFile = "") -> None:
     """Print the public key that verifies provenance, in PEM."""
     _write(session.connect(context).artifacts.public_key(), file)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand
 
-from fuseml.cli import options, output, runs, session, terminal
+from fuseml.cli import completion, options, output, runs, session, terminal
+from fuseml.domain import errors
 
 if TYPE_CHECKING:
     from fuseml.client import git
@@ -23,10 +28,18 @@ _COLUMNS = (
 )
 
 Location = Annotated[str, typer.Argument(metavar="LOCATION", help="Folder, or URL of a public git repository.")]
-CodesetName = Annotated[str, options.option("--name", "-n", help="Name of the codeset.")]
+CodesetName = Annotated[str, options.option("--name", "-n", help="Name of the codeset.", autocompletion=completion.codesets)]
 Labels = Annotated[list[str] | None, options.option("--label", help="A label; may be repeated.")]
 Message = Annotated[str, options.option("--message", "-m", help="Commit message.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the runs and the runs they cause; exit 1 if one fails.")]
+
+
+class Push(TyperCommand):
+    """`push LOCATION -n NAME` in the help. The original's `push NAME [LOCATION]` works, too."""
+
+    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer keeps its Context's parent private
+        """The pieces of the usage, without the second argument."""
+        return super().collect_usage_pieces(ctx)[:-1]
 
 
 @app.command(
@@ -43,6 +56,10 @@ def register(
     desc: options.Description = "",
     label: Labels = None,
     message: Message = "",
+    user: Annotated[str, options.option("--user", help="User of the git host, where the server gives none (FUSEML_PROJECT_USER).")] = "",
+    password: Annotated[
+        str, options.option("--password", help="Password; `-` reads standard input (better: FUSEML_PROJECT_PASSWORD).")
+    ] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Register a codeset and push a folder's files to it.
@@ -51,7 +68,9 @@ def register(
     """
     from fuseml.client import pushes
 
-    client, given = session.connect(context), session.settings(context)
+    given = session.settings(context)
+    given = dataclasses.replace(given, push_user=user or given.push_user, push_password=session.secret(password) or given.push_password)
+    client = session.connect(context)
     with pushes.source(given, location) as folder:
         registration = client.codesets.register(project, name, desc, [item for entry in label or [] for item in entry.split(",")])
         codeset = registration["codeset"]
@@ -62,40 +81,75 @@ def register(
 
 
 @app.command(
+    cls=Push,
     epilog=options.examples(
         "fuseml codeset push ./model --name diabetes --wait", "fuseml codeset push . -p demo -n diabetes -m 'New features'"
-    )
+    ),
 )
 def push(
     context: typer.Context,
-    name: CodesetName,
     project: options.Project,
-    location: Location = ".",
+    location: Annotated[
+        str | None,
+        typer.Argument(metavar="LOCATION", show_default=False, help="Folder, or URL of a public git repository; `.` by default."),
+    ] = None,
+    second: Annotated[str | None, typer.Argument(hidden=True)] = None,
+    name: Annotated[
+        str, options.option("--name", "-n", help="Name of the codeset; by default the current one.", autocompletion=completion.codesets)
+    ] = "",
     message: Message = "",
     wait: Wait = False,
 ) -> None:
     """Push a folder's files as a new codeset version.
 
-    Registers the codeset and its project if they do not exist. Identical files push nothing.
+    Registers the codeset and its project if they do not exist. Prints the
+    runs that the push starts. Identical files push nothing.
     """
     from fuseml.client import pushes
 
+    name, location = _pushed(context, name, location, second)
     client = session.connect(context)
     result = pushes.push(client, session.settings(context), location, project=project, name=name, message=message)
     terminal.echo(_push_message(result, project, name))
-    if wait and result.changed:
-        _follow(client, project, name, result.commit)
+    if result.changed:
+        _show_runs(client, project, name, result.commit, wait=wait)
 
 
-@app.command(name="list", epilog=options.examples("fuseml codeset list", "fuseml codeset list -p demo --label sklearn"))
+@app.command(cls=options.Named, name="set", epilog=options.examples("fuseml codeset set diabetes -p demo", "fuseml codeset set ''"))
+def set_(context: typer.Context, name: options.Name, project: options.Project = "") -> None:
+    """Make a codeset the current one, and its project.
+
+    Commands that need a codeset use it unless they name another: `push`,
+    `workflow assign`, `workflow run`. An empty NAME removes it.
+    """
+    settings = session.settings(context)
+    if name and not project:
+        raise errors.InvalidError("name the codeset's project with -p, or set it: fuseml project set PROJECT")
+    if name:
+        name = session.connect(context).codesets.get(project, name)["name"]
+    file = settings.configure({"codeset": name, **({"project": project} if name else {})})
+    current = f"Codeset {project}/{name} is the current one" if name else "No codeset is the current one"
+    terminal.echo(f"{current}, saved in {file}.")
+    for variable, value, chosen in (("FUSEML_PROJECT", settings.project, project), ("FUSEML_CODESET", settings.codeset, name)):
+        if value and value != chosen:
+            terminal.echo(f"{variable} is set: commands use {value} nevertheless.", err=True)
+
+
+@app.command(
+    name="list",
+    epilog=options.examples("fuseml codeset list", "fuseml codeset list --all", "fuseml codeset list -p demo --label sklearn"),
+)
 def list_(
     context: typer.Context,
     project: options.Project = "",
+    all: Annotated[bool, typer.Option("--all", help="Of all projects, also where one is the current one.")] = False,
     label: Annotated[str, options.option("--label", "-l", help="Only codesets with this label.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List codesets."""
-    codesets = session.connect(context).codesets.list(project, label)
+    if all and options.is_given(context, "project"):
+        raise typer.BadParameter("give --all or --project, not both", param_hint="'--all'")
+    codesets = session.connect(context).codesets.list("" if all else project, label)
     output.listing(format, codesets, _COLUMNS, "There is no matching codeset; `fuseml codeset register` creates one.")
 
 
@@ -152,7 +206,36 @@ def delete(context: typer.Context, name: CodesetName, project: options.Project) 
     client = session.connect(context)
     unfinished = client.runs.active(project=project, codeset=name)
     client.codesets.delete(project, name)
+    settings = session.settings(context)
+    configured = settings.configured()
+    if (configured.get("project"), configured.get("codeset")) == (project, name):
+        settings.configure({"codeset": ""})
     terminal.echo(f"Codeset {name} successfully deleted.{runs.fate(unfinished, continues=False)}")
+
+
+def _pushed(context: typer.Context, name: str, first: str | None, second: str | None) -> tuple[str, str]:
+    """The name and the location of `push LOCATION -n NAME`, of `push LOCATION` to the current codeset, and of `push NAME [LOCATION]`."""
+    if second is not None and first is not None:
+        if name:
+            raise typer.BadParameter(f"-n {name} and {first} both name the codeset; leave out one", param_hint="'NAME'")
+        return first, second
+    if name or (first is not None and is_location(first)):
+        name = name or session.settings(context).current_codeset()
+        if not name:
+            raise typer.BadParameter("missing option '--name' / '-n'; there is no current codeset", param_hint="'--name'")
+        return name, first or "."
+    if first is None:
+        return _pushed(context, session.settings(context).current_codeset(), ".", None)
+    if Path(first).is_dir():
+        raise errors.InvalidError(
+            f"{first!r} may be the folder or the codeset; write ./{first} for the folder, or -n {first} for the codeset"
+        )
+    return first, "."
+
+
+def is_location(text: str) -> bool:
+    """Whether a text is a path or a URL rather than the name of a codeset, which has neither slashes nor dots."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", text) is None
 
 
 def _push_message(result: git.PushResult, project: str, name: str) -> str:
@@ -161,7 +244,10 @@ def _push_message(result: git.PushResult, project: str, name: str) -> str:
     return f"Pushed version {result.commit[:12]} of {project}/{name}."
 
 
-def _follow(client: Client, project: str, name: str, commit: str) -> None:
-    from fuseml.cli import progress
+def _show_runs(client: Client, project: str, name: str, commit: str, *, wait: bool) -> None:
+    from fuseml.cli import progress, push_results
 
-    progress.to_end(client, progress.runs_of_push(client, project, name, commit))
+    if wait:
+        progress.to_end(client, push_results.runs_of_push(client, project, name, commit))
+    else:
+        push_results.show_started(client, project, name, commit)

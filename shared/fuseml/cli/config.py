@@ -1,8 +1,7 @@
-"""`fuseml config`: the URL and token of a server, and the current project, in a file that only the user can read."""
+"""`fuseml config`: the URL and token of a server, and the current project and codeset, in a file that only the user can read."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -11,8 +10,14 @@ from fuseml.cli import options, output, session, terminal
 
 app = typer.Typer(help="The configured server: its URL and token.", **options.GROUP)
 
-_STDIN = "-"
-_COLUMNS = (output.column("File"), output.column("URL", "url"), output.column("Token"), output.column("Project"))
+_COLUMNS = (
+    output.column("File"),
+    output.column("URL", "url"),
+    output.column("Token"),
+    output.column("Project"),
+    output.column("Codeset"),
+    output.column("User"),
+)
 
 
 @app.command(
@@ -27,14 +32,14 @@ def set_(
 ) -> None:
     """Store a server's URL and token; a local server needs neither."""
     settings = session.settings(context)
-    given = {"url": url, "token": token if token != _STDIN else sys.stdin.readline().strip()}
+    given = {"url": url, "token": None if token is None else session.secret(token)}
     file = settings.configure({key: value for key, value in given.items() if value is not None})
     terminal.echo(f"Saved in {file}.")
 
 
 @app.command(name="show", epilog=options.examples("fuseml config show"))
 def show(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:
-    """Show the configured server and the current project.
+    """Show the configured server, the current project and codeset.
 
     Also shows whether a token is configured for the server.
     """
@@ -44,5 +49,7 @@ def show(context: typer.Context, format: options.Output = output.Format.TABLE) -
         "url": settings.server_url(),
         "token": "<hidden>" if settings.access_token() else "none",
         "project": settings.current_project(),
+        "codeset": settings.current_codeset(),
+        "user": settings.git_account()[0],
     }
     output.record(format, item, _COLUMNS)

@@ -20,7 +20,7 @@ app = typer.Typer(help="Events: the ledger, dead letters, replay.", **options.GR
 
 EventName = Annotated[str, typer.Argument(help="Number or id of the event.", metavar="EVENT", show_default=False)]
 Type = Annotated[str, options.option("--type", "-t", help="Only events of this type: run.finished, or run.*")]
-Subject = Annotated[str, options.option("--subject", "-s", help="Only events of this subject, such as demo/diabetes.")]
+Subject = Annotated[str, options.option("--subject", help="Only events of this subject, such as demo/diabetes.")]
 Source = Annotated[str, options.option("--source", help="Source of the event, if its id is ambiguous.")]
 FromSource = Annotated[str, options.option("--source", help="Only events of this source.")]
 Since = Annotated[str, options.option("--since", metavar="TIME", help="Only events since then: 10m, 2h, 1d, or RFC 3339.")]
@@ -77,7 +77,9 @@ _PAIRS = (output.column("Key"), output.column("Value"))
 
 @app.command(
     name="list",
-    epilog=options.examples("fuseml events list --since 10m", "fuseml events list -t 'run.*' -s mlflow-e2e-1", "fuseml events list --dead"),
+    epilog=options.examples(
+        "fuseml events list --since 10m", "fuseml events list -t 'run.*' --subject mlflow-e2e-1", "fuseml events list --dead"
+    ),
 )
 def list_(
     context: typer.Context,
@@ -111,14 +113,14 @@ def show(context: typer.Context, event: EventName, source: Source = "", format: 
                 output.table([{"key": key, "value": value} for key, value in pairs.items()], _PAIRS, indent=2)
 
 
-@app.command(epilog=options.examples("fuseml events tail", "fuseml events tail -t 'run.*' -n 0"))
+@app.command(epilog=options.examples("fuseml events tail", "fuseml events tail -t 'run.*' --last 0"))
 def tail(
     context: typer.Context,
     type: Type = "",
     subject: Subject = "",
     source: FromSource = "",
     since: Since = "",
-    last: Annotated[int, typer.Option("--last", "-n", min=0, metavar="N", help="Start with the last N events.")] = 10,
+    last: Annotated[int, typer.Option("--last", min=0, metavar="N", help="Start with the last N events.")] = 10,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Show new events until Ctrl-C.

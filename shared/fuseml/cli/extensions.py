@@ -23,7 +23,7 @@ app.command(epilog=options.examples("fuseml extension discover", "fuseml extensi
     discover.discover
 )
 
-Product = Annotated[str | None, options.option("--product", "-p", help="Product, such as mlflow.")]
+Product = Annotated[str | None, options.option("--product", help="Product, such as mlflow.")]
 Version = Annotated[str | None, options.option("--version", help="Version of the product.")]
 Zone = Annotated[str | None, options.option("--zone", "-z", help="Zone that the tool runs in.")]
 
@@ -59,7 +59,7 @@ _EXTENSION = (*_COLUMNS[:4], output.column("Description"), output.column("Config
 @app.command(
     epilog=options.examples(
         "fuseml extension register -f mlflow.yaml",
-        "fuseml extension register --id s3 -p minio --version 4.1 -z east",
+        "fuseml extension register --id s3 --product minio --version 4.1 -z east",
     )
 )
 def register(
@@ -86,7 +86,7 @@ def register(
     output.done(format, extension, f'Extension "{extension["id"]}" successfully registered.')
 
 
-@app.command(name="list", epilog=options.examples("fuseml extension list", "fuseml extension list -r s3 -c model-store"))
+@app.command(name="list", epilog=options.examples("fuseml extension list", "fuseml extension list -r s3 --service-category model-store"))
 def list_(
     context: typer.Context,
     id: Annotated[str, options.option("--id", help="Only the extension of this id.")] = "",
@@ -95,7 +95,7 @@ def list_(
     zone: Zone = None,
     service_id: Annotated[str, options.option("--service-id", help="Only with a service of this id.")] = "",
     resource: Annotated[str, options.option("--service-resource", "-r", help="Only with a service of this resource.")] = "",
-    category: Annotated[str, options.option("--service-category", "-c", help="Only with a service of this category.")] = "",
+    category: Annotated[str, options.option("--service-category", help="Only with a service of this category.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List extensions, or those that match a selector."""

@@ -5,13 +5,13 @@ Exit codes: 0 success, 1 failure (a closed output pipe included), 2 wrong usage,
 
 from __future__ import annotations
 
+import contextvars
 import copy
-import dataclasses
 import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -25,12 +25,15 @@ from fuseml.cli import (
     catalogs,
     codesets,
     config,
-    current_project,
+    current,
     events,
     extensions,
     failure,
-    home,
+    fields,
+    global_options,
+    models,
     options,
+    original,
     pipelines,
     projects,
     resolve,
@@ -38,9 +41,11 @@ from fuseml.cli import (
     runs,
     secrets,
     server,
-    session,
     settings,
+    short_options,
+    sign_in,
     sources,
+    starters,
     terminal,
     why,
     workflows,
@@ -52,7 +57,15 @@ app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, **op
 
 app.command(epilog=options.examples("fuseml up", "fuseml up --port 0 --mlflow none --home /tmp/try"))(server.up)
 app.command(epilog=options.examples("fuseml demo", "fuseml demo --keep"))(demo)
-app.command(epilog=options.examples("fuseml push -p demo -n diabetes", "fuseml push ./model -p demo -n diabetes --wait"))(codesets.push)
+app.command(epilog=options.examples("fuseml init", "fuseml init mlproject wine", "fuseml init notebook ./study -n wine"))(starters.init)
+app.command(
+    cls=codesets.Push, epilog=options.examples("fuseml push -p demo -n diabetes", "fuseml push ./model -p demo -n diabetes --wait")
+)(codesets.push)
+app.command(no_args_is_help=True, epilog=options.examples("fuseml login https://fuseml.example.org", "fuseml login URL --token - < token"))(
+    sign_in.login
+)
+app.command(epilog=options.examples("fuseml logout"))(sign_in.logout)
+app.command(epilog=options.examples("fuseml whoami"))(sign_in.whoami)
 app.command(epilog=options.examples("fuseml status"))(server.status)
 app.command(epilog=options.examples("fuseml version -o json"))(server.version)
 app.command(no_args_is_help=True, epilog=options.examples("fuseml backup fuseml.backup", "fuseml backup /mnt/disk/$(date +%F).fuseml"))(
@@ -65,13 +78,22 @@ app.command(
     no_args_is_help=True,
     epilog=options.examples("fuseml resolve -r mlflow-tracking", "fuseml resolve --product mlflow --version '>=3' --explain"),
 )(resolve.resolve)
-app.command(no_args_is_help=True, epilog=options.examples("fuseml why 3f2a91c", "fuseml why mlflow-e2e-1", "fuseml why 42"))(why.why)
+app.command(epilog=options.examples("fuseml why", "fuseml why 3f2a91c", "fuseml why mlflow-e2e-1", "fuseml why 42"))(why.why)
+app.command(name="help", epilog=options.examples("fuseml help", "fuseml help run logs"))(original.help_)
+_HIDDEN: dict[str, Any] = {"hidden": True, "cls": options.Named}
+app.command(name="delete", epilog=options.examples("fuseml delete diabetes"), **_HIDDEN)(original.delete)
+app.command(name="create-org", epilog=options.examples("fuseml create-org demo"), **_HIDDEN)(projects.create)
+app.command(name="target", epilog=options.examples("fuseml target demo"), **_HIDDEN)(projects.set_)
+_FREE = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["-h", "--help"]}
+app.command(name="install", hidden=True, context_settings=_FREE, epilog=options.examples("fuseml install --image IMAGE"))(original.install)
+app.command(name="uninstall", hidden=True, context_settings=_FREE, epilog=options.examples("fuseml uninstall"))(original.uninstall)
 for _name, _group in (
     ("project", projects.app),
     ("codeset", codesets.app),
     ("workflow", workflows.app),
     ("run", runs.app),
     ("application", applications.app),
+    ("model", models.app),
     ("artifact", artifacts.app),
     ("runnable", runnables.app),
     ("pipeline", pipelines.app),
@@ -89,32 +111,21 @@ for _name, _group in (
 
 @app.callback(epilog=options.examples("fuseml up", "fuseml push . -p demo -n diabetes --wait", "fuseml run list -o json"))
 def root(
-    context: typer.Context,
-    url: Annotated[str, options.option("--url", "-u", help="URL of the server (FUSEML_SERVER_URL).")] = "",
-    token: Annotated[str, options.option("--token", help="Access token (better: FUSEML_TOKEN).")] = "",
-    timeout: Annotated[
-        float | None, options.option("--timeout", min=0.1, metavar="SECONDS", help="Limit for one request; 30 by default.")
-    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version of this command.", is_eager=True, callback=server.print_version)
+    ] = False,
 ) -> None:
     """GitOps for machine learning: push code, train, serve, with the tools you choose."""
-    given = session.settings(context)
-    context.obj = dataclasses.replace(
-        given,
-        url=url or given.url,
-        url_is_chosen=bool(url) or given.url_is_chosen,
-        token=token or given.token,
-        timeout=timeout or given.timeout,
-    )
 
 
-_WITH_VALUES = ("--url", "-u", "--token", "--timeout", "--home")
+_WITH_VALUES = ("--url", "-u", "--token", "--timeout", "--home", "--config-file")
 """The options before a command that take a value."""
 
 
 def _needed(arguments: Sequence[str]) -> typer.Typer:
     """The application, without the groups that these arguments cannot mean: most of the start would be spent on their commands.
 
-    It has all of them where the first argument is no command, because the help and the refusal name them.
+    It has all of them for `help`, and where the first argument is no command, because the help and the refusal name them.
     """
     words = iter(arguments)
     for word in words:
@@ -126,7 +137,7 @@ def _needed(arguments: Sequence[str]) -> typer.Typer:
         return app
     known = {info.name for info in app.registered_groups}
     known |= {info.name or info.callback.__name__ for info in app.registered_commands if info.callback}
-    if word not in known:
+    if word not in known or word == "help":
         return app
     needed = copy.copy(app)
     needed.registered_groups = [info for info in app.registered_groups if info.name in arguments]
@@ -136,11 +147,14 @@ def _needed(arguments: Sequence[str]) -> typer.Typer:
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run one command line; the exit code. Errors are printed on standard error, with a traceback only if FUSEML_DEBUG is set."""
     try:
-        given = settings.CliSettings.from_env(environment)
+        given = global_options.early(arguments, settings.CliSettings.from_env(environment))
         command = typer.main.get_command(_needed(arguments))
-        home.add_to(command)
-        current_project.add_to(command, given)
-        code = command.main(args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=given)
+        global_options.add_to(command)
+        current.add_to(command, given)
+        fields.add_to(command)
+        short_options.add_to(command)
+        # The chosen fields hold for this command line only.
+        code = contextvars.copy_context().run(command.main, args=list(arguments), prog_name="fuseml", standalone_mode=False, obj=given)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:

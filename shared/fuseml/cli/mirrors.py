@@ -10,7 +10,7 @@ import typer
 from fuseml.cli import options, output, session, terminal
 from fuseml.client import registry_shapes
 
-app = typer.Typer(help="Mirrors: the stores that the steps of a project read artifacts from.", **options.GROUP)
+app = typer.Typer(help="Mirrors: the stores that steps read artifacts from.", **options.GROUP)
 
 Kind = Annotated[str, options.option("--kind", "-k", help="model, dataset or runnable.")]
 
@@ -41,8 +41,8 @@ def set_(
     extension: Annotated[str, options.option("--extension-id", help="A store of this extension.")] = "",
     service: Annotated[str, options.option("--service-id", help="The store of this service.")] = "",
     product: Annotated[str, options.option("--product", help="A store of this product.")] = "",
-    resource: Annotated[str, options.option("--service-resource", "-r", help="A store of this resource: s3, folder.")] = "",
-    category: Annotated[str, options.option("--service-category", "-c", help="A store of this category.")] = "",
+    resource: Annotated[str, options.option("--service-resource", help="A store of this resource: s3, folder.")] = "",
+    category: Annotated[str, options.option("--service-category", help="A store of this category.")] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Set the mirror of a kind of a project.

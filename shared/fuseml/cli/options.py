@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, TypedDict
+from typing import Annotated, ClassVar, TypedDict
 
 import typer
 from typer.core import TyperCommand
 from typer.models import OptionInfo
 
-from fuseml.cli import output, session
+from fuseml.cli import completion, output, session
 from fuseml.domain import errors
 
 
-def option(*names: str, help: str, metavar: str = "", min: float | None = None) -> OptionInfo:
+def option(
+    *names: str, help: str, metavar: str = "", min: float | None = None, autocompletion: completion.Complete | None = None
+) -> OptionInfo:
     """An option without a default. In the help, the last word of its first name stands for its value."""
     kind = metavar or names[0].strip("-").rpartition("-")[2].upper()
-    info: OptionInfo = typer.Option(*names, help=help, metavar=kind, min=min, show_default=False)
+    info: OptionInfo = typer.Option(*names, help=help, metavar=kind, min=min, show_default=False, autocompletion=autocompletion)
     return info
 
 
 Item = Mapping[str, object]
 
-Output = Annotated[output.Format, typer.Option("--output", "-o", "--format", metavar="FORMAT", help="Print as table, json or yaml.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The name; `-n NAME` works, too.")]
-Description = Annotated[str, option("--desc", "-d", help="A description.")]
-Project = Annotated[str, option("--project", "-p", help="The project; by default the current one.")]
-CodesetProject = Annotated[str, option("--codeset-project", "-p", help="The codeset's project; by default the current one.")]
-CodesetName = Annotated[str, option("--codeset-name", "-c", help="The codeset's name.")]
+Output = Annotated[
+    output.Format,
+    typer.Option(
+        "--output", "-o", "--format", metavar="FORMAT", help="Print as table, json, yaml, csv or text.", callback=output.format_of
+    ),
+]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", show_default=False, help="The name; `-n NAME` works, too.", autocompletion=completion.of_group),
+]
+Description = Annotated[str, option("--desc", help="A description.")]
+Project = Annotated[str, option("--project", "-p", help="The project; by default the current one.", autocompletion=completion.projects)]
+CodesetProject = Annotated[
+    str, option("--codeset-project", "-p", help="The codeset's project; by default the current one.", autocompletion=completion.projects)
+]
+CodesetName = Annotated[str, option("--codeset-name", "-c", help="The codeset's name.", autocompletion=completion.codesets)]
 Limit = Annotated[int | None, option("--limit", min=1, help="The most entries to show.")]
 Configuration = Annotated[
     list[str] | None,
-    option("--configuration", "-c", metavar="KEY=VALUE", help="A configuration entry; may be repeated."),
+    option("--configuration", metavar="KEY=VALUE", help="A configuration entry; may be repeated."),
 ]
 
 Force = Annotated[bool, typer.Option("--force", help="Proceed even if assigned workflows need it.")]
@@ -45,9 +57,11 @@ Only = Annotated[str, option("--only", metavar="STEP", help="Run only this step,
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Execute every step, cached ones included.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Follow the run, its approvals and the runs it causes; exit 1 if one fails.")]
 
-OptionalDescription = Annotated[str | None, option("--desc", "-d", help="A description.")]
+OptionalDescription = Annotated[str | None, option("--desc", help="A description.")]
 File = Annotated[str | None, option("--file", "-f", help="Record, YAML or JSON; `-` is standard input.", metavar="FILE")]
-Extension = Annotated[str, typer.Argument(help="The extension's id.", metavar="EXTENSION", show_default=False)]
+Extension = Annotated[
+    str, typer.Argument(help="The extension's id.", metavar="EXTENSION", show_default=False, autocompletion=completion.extensions)
+]
 
 
 class _Group(TypedDict):
@@ -65,23 +79,32 @@ def examples(*lines: str) -> str:
 
 
 class Named(TyperCommand):
-    """A command whose NAME may also be given as `-n NAME` or `--name NAME`, as in the original."""
+    """A command whose NAME may also be given as `-n NAME`, `--name NAME` or `--id NAME`, as in the original."""
+
+    positional: ClassVar[tuple[str, ...]] = ("-n", "--name", "--id")
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer keeps its Context's parent private
-        return super().parse_args(ctx, list(_positional(args)))
+        return super().parse_args(ctx, list(_positional(args, self.positional)))
 
 
-def _positional(arguments: Sequence[str]) -> Iterator[str]:
+class OfFile(Named):
+    """A command whose FILE may also be given as `-f FILE` or `--file FILE`."""
+
+    positional = ("-f", "--file")
+
+
+def _positional(arguments: Sequence[str], names: Sequence[str]) -> Iterator[str]:
     skip = False
     for index, argument in enumerate(arguments):
         if argument == "--":
             yield from arguments[index:]
             return
-        if argument in ("-n", "--name") and index + 1 < len(arguments) and not skip:
+        if argument in names and index + 1 < len(arguments) and not skip:
             skip = True
             continue
         skip = False
-        yield argument.removeprefix("--name=") if argument.startswith("--name=") else argument
+        name, sign, value = argument.partition("=")
+        yield value if sign and name.startswith("--") and name in names else argument
 
 
 def is_given(context: typer.Context, name: str) -> bool:

@@ -1,6 +1,7 @@
 """Output of results: tables for people, the API's objects as JSON or YAML for programs.
 
-A table fits the terminal: columns of free text shrink first, then the widest column. In a pipe, each row is one complete line.
+A table fits the terminal: columns of free text shrink first and are cut, then the widest column, whose values fold. In a pipe, each row is one
+complete line.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fuseml.cli import terminal
+from fuseml.cli import fields, terminal
 from fuseml.domain import times
 
 if TYPE_CHECKING:
@@ -52,18 +53,26 @@ STATE_STYLES: Mapping[str, str] = {
 
 
 class Format(enum.StrEnum):
-    """The values of `-o`."""
+    """The values of `-o`. `text` is the original's name of `table` for one object; commands never see it."""
 
     TABLE = "table"
     JSON = "json"
     YAML = "yaml"
+    CSV = "csv"
+    TEXT = "text"
+
+
+def format_of(chosen: Format) -> Format:
+    """The format that a command sees."""
+    return Format.TABLE if chosen is Format.TEXT else chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table. `read` returns its value for an item; `cut` marks free text, which shrinks first; `states` colours states.
 
-    A column that is to `fold` shrinks as well, and wraps what does not fit: nothing of it is lost.
+    Of a column without `cut`, what does not fit is wrapped, and nothing is lost; one that is to `fold` shrinks with the first. A `minor` column
+    is left out where the others would have to fold. A title is printed in capital letters unless it is a `name`.
     """
 
     title: str
@@ -71,6 +80,8 @@ class Column:
     cut: bool = False
     states: bool = False
     fold: bool = False
+    name: bool = False
+    minor: bool = False
 
 
 def field(key: str) -> Callable[[Mapping[str, object]], object]:
@@ -78,9 +89,9 @@ def field(key: str) -> Callable[[Mapping[str, object]], object]:
     return lambda item: item.get(key)
 
 
-def column(title: str, key: str = "", *, cut: bool = False, states: bool = False) -> Column:
+def column(title: str, key: str = "", *, cut: bool = False, states: bool = False, minor: bool = False) -> Column:
     """A column of the key with the same name, or of `key`."""
-    return Column(title, field(key or title.lower()), cut, states)
+    return Column(title, field(key or title.lower()), cut, states, minor=minor)
 
 
 def console(*, err: bool = False) -> Console:
@@ -106,7 +117,7 @@ def listing(format: Format, items: Iterable[Mapping[str, object]], columns: Sequ
     if format is not Format.TABLE:
         dump(format, rows)
     elif rows:
-        table(rows, columns)
+        table(rows, _chosen(columns, rows))
     else:
         terminal.echo(empty, err=True)
 
@@ -124,7 +135,9 @@ def record(format: Format, item: Mapping[str, object], columns: Sequence[Column]
     if format is not Format.TABLE:
         dump(format, item)
         return
-    fields(item, columns)
+    print_fields(item, _chosen(columns, [item]))
+    if fields.chosen():
+        return
     for title, key, part_columns in parts:
         children = item.get(key)
         if isinstance(children, list) and children:
@@ -132,7 +145,24 @@ def record(format: Format, item: Mapping[str, object], columns: Sequence[Column]
             table(children, part_columns, indent=2)
 
 
-def fields(item: Mapping[str, object], columns: Sequence[Column]) -> None:
+def _chosen(columns: Sequence[Column], items: Sequence[Mapping[str, object]]) -> Sequence[Column]:
+    """The columns that the user has chosen by `--field`: of the table, or fields of the objects. Raises InvalidError for an unknown one."""
+    found: list[Column] = []
+    for name in fields.chosen():
+        match = next((column for column in columns if fields.same(column.title, name)), None)
+        if match is None and items and not any(fields.value(item, name) is not None for item in items):
+            known = [column.title.lower() for column in columns]
+            raise fields.unknown(name, list(dict.fromkeys([*known, *fields.names(items)])))
+        found.append(match or _field_column(name))
+    return found or columns
+
+
+def _field_column(name: str) -> Column:
+    # In a function of its own: each column keeps its name.
+    return Column(name, lambda item: fields.value(item, name))
+
+
+def print_fields(item: Mapping[str, object], columns: Sequence[Column]) -> None:
     """Print `Title:  value` lines; empty fields are omitted, and further lines of a value stand below its first."""
     rows = [(column, text(column.read(item))) for column in columns]
     width = max((len(column.title) for column, _ in rows), default=0) + 1
@@ -152,12 +182,18 @@ def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], inde
 
     cells = [[_cell(column, item) for column in columns] for item in items]
     kept = [index for index in range(len(columns)) if index == 0 or any(row[index] for row in cells)]
-    grid = Table(box=None, pad_edge=False, show_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
     plain = console()
+    if not fields.chosen():
+        kept = _fitting(kept, columns, cells, plain.width - indent)
+    grid = Table(box=None, pad_edge=False, show_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
     widths = _widths([[columns[index].title] + [row[index] for row in cells] for index in kept], kept, columns, plain.width - indent)
     for index, width in zip(kept, widths, strict=True):
-        fold = columns[index].fold
-        grid.add_column(columns[index].title.upper(), no_wrap=not fold, overflow="fold" if fold else "ellipsis", width=width)
+        # Free text is cut; nothing of a name, an id or a URL is lost.
+        fold = not columns[index].cut
+        title = columns[index].title
+        grid.add_column(
+            title if columns[index].name else title.upper(), no_wrap=not fold, overflow="fold" if fold else "ellipsis", width=width
+        )
     room = dict(zip(kept, widths, strict=True))
     for row in cells:
         shown = ((columns[index], shorten(row[index], room[index]) if columns[index].cut else row[index]) for index in kept)
@@ -174,6 +210,19 @@ def _cell(column: Column, item: Mapping[str, object]) -> str:
     value = column.read(item)
     # Free text may contain line breaks; a row is one line.
     return " ".join(value.split()) if isinstance(value, str) and column.cut else text(value)
+
+
+def _fitting(kept: list[int], columns: Sequence[Column], cells: Sequence[Sequence[str]], available: int) -> list[int]:
+    """The columns without those minor ones, the first of them first, for which the others would have to fold."""
+
+    def least(index: int) -> int:
+        widest = max(len(line) for cell in (columns[index].title, *(row[index] for row in cells)) for line in cell.splitlines() or [""])
+        return _GAP + (min(widest, _NARROWEST) if columns[index].cut else widest)
+
+    for index in [index for index in kept if columns[index].minor]:
+        if sum(map(least, kept)) > available:
+            kept = [other for other in kept if other != index]
+    return kept
 
 
 def _widths(cells: Sequence[Sequence[str]], kept: Sequence[int], columns: Sequence[Column], available: int) -> list[int]:
@@ -209,7 +258,11 @@ def text(value: object) -> str:
 
 
 def dump(format: Format, data: object) -> None:
-    """Print the API's object unchanged."""
+    """Print the API's object unchanged, or its chosen fields. CSV has a row for it, or for each object of a list."""
+    data = fields.picked(data)
+    if format is Format.CSV:
+        typer.echo(fields.csv_text(data), nl=False)
+        return
     if format is Format.JSON:
         typer.echo(terminal.escaped(json.dumps(data, indent=2, ensure_ascii=False)))
         return

@@ -60,15 +60,15 @@ _COLUMNS = (
 @app.command(
     epilog=options.examples(
         "fuseml pipeline results show --current-code --recursive",
-        "fuseml pipeline results show -p demo -c diabetes -r",
-        "fuseml pipeline results show --code code://demo/diabetes/f3b0924 -r",
+        "fuseml pipeline results show -p demo -c diabetes --recursive",
+        "fuseml pipeline results show --code code://demo/diabetes/f3b0924 --recursive",
     )
 )
 def show(
     context: typer.Context,
     code: Annotated[str, options.option("--code", metavar="ADDRESS", help="A code version; 7 digits of the commit suffice.")] = "",
     current_code: Annotated[bool, typer.Option("--current-code", help="The newest version of each codeset (default).")] = False,
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also the runs that took what these made, and so on.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Also the runs that took what these made, and so on.")] = False,
     project: options.Project = "",
     codeset: Annotated[str, options.option("--codeset", "-c", help="Only of this codeset.")] = "",
     limit: options.Limit = None,

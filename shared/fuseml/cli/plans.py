@@ -42,7 +42,7 @@ def show(format: output.Format, plan: Mapping[str, object]) -> None:
     if format is not output.Format.TABLE:
         output.dump(format, plan)
         return
-    output.fields(plan, _PLAN)
+    output.print_fields(plan, _PLAN)
     steps = _items(plan.get("steps"))
     for title, rows, columns in (
         ("Reused", _items(plan.get("reused")), _REUSED),

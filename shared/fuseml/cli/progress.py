@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fuseml.cli import advice, approvals, matrices, output, terminal
+from fuseml.cli import advice, approvals, matrices, output, step_logs, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
     from fuseml.client.api import Client
 
 
-# Seconds until a request has become a run.
-_RUNS_APPEAR = 15.0
+RUNS_APPEAR = 15.0
+"""Seconds until a request has become a run."""
+
 # The width of a tree's guides for each level, in columns.
 _GUIDE = 4
 # The columns that a cause has on the narrowest terminal.
 _LEAST = 16
 
 
-def await_runs(query: Callable[[], Iterable[shapes.Run]], message: str) -> list[shapes.Run]:
-    """Wait until `query` returns runs. Raises NotFoundError(`message`) after 15 seconds without any."""
-    deadline = time.monotonic() + _RUNS_APPEAR
+def await_runs(query: Callable[[], Iterable[shapes.Run]], message: str, patience: float = RUNS_APPEAR) -> list[shapes.Run]:
+    """Wait until `query` returns runs. Raises NotFoundError(`message`) after `patience` seconds without any."""
+    deadline = time.monotonic() + patience
     while True:
         runs = list(query())
         if runs:
@@ -41,26 +42,27 @@ def await_runs(query: Callable[[], Iterable[shapes.Run]], message: str) -> list[
         time.sleep(0.3)
 
 
-def runs_of_push(client: Client, project: str, codeset: str, commit: str) -> list[shapes.Run]:
-    """The runs that the push of a commit has started, see `pushes.started`. Reasons appear on standard error."""
-    from fuseml.client import pushes
-
-    return pushes.started(client, project, codeset, commit, report=lambda text: terminal.echo(text, err=True))
-
-
 def show_run_of_request(client: Client, request: str, format: output.Format, *, wait: bool) -> None:
     """Print the run of a request; with `wait` follow it, and exit with 1 unless it succeeds."""
     run = client.runs.requested(request)
     if format is output.Format.TABLE:
-        terminal.echo(f"Run {run['name']} of {run['workflow']} is {run['state']}.")
+        terminal.echo(sentence(run))
     if wait:
         to_end(client, [run], format)
     elif format is not output.Format.TABLE:
         output.dump(format, run)
 
 
+def sentence(run: shapes.Run) -> str:
+    """The name, the workflow and the state of a run that a command has started."""
+    return f"Run {run['name']} of {run['workflow']} is {run['state']}."
+
+
 def to_end(client: Client, runs: Iterable[shapes.Run], format: output.Format = output.Format.TABLE) -> None:
-    """Follow the runs and the runs that they cause; for programs print each finished run. Exits with 1 unless all succeed."""
+    """Follow the runs and the runs that they cause; for programs print each finished run. Exits with 1 unless all succeed.
+
+    The ends of the logs of failed steps are printed, for programs on standard error.
+    """
     snapshots = client.runs.follow(run["name"] for run in runs)
     if format is output.Format.TABLE:
         finished = show(snapshots)
@@ -68,7 +70,15 @@ def to_end(client: Client, runs: Iterable[shapes.Run], format: output.Format = o
         finished = _wait(snapshots)
         for run in finished:
             output.dump(format, run)
-    if any(run["state"] != "succeeded" for run in finished):
+    exit_by_state(client, finished, format)
+
+
+def exit_by_state(client: Client, finished: Iterable[shapes.Run], format: output.Format = output.Format.TABLE) -> None:
+    """Print the ends of the logs of failed steps, and exit with 1 unless all runs have succeeded."""
+    unsuccessful = [run for run in finished if run["state"] != "succeeded"]
+    for run in unsuccessful:
+        step_logs.show_ends(client, run, err=format is not output.Format.TABLE)
+    if unsuccessful:
         raise typer.Exit(1)
 
 

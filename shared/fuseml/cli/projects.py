@@ -41,7 +41,9 @@ def set_(context: typer.Context, name: options.Name) -> None:
     settings = session.settings(context)
     if name:
         name = str(session.connect(context).projects.get(name)["name"])
-    file = settings.configure({"project": name})
+    # A codeset is one of its project.
+    other = settings.configured().get("project", "") != name
+    file = settings.configure({"project": name, **({"codeset": ""} if other else {})})
     terminal.echo(f"{f'Project {name} is the current one' if name else 'No project is the current one'}, saved in {file}.")
     if settings.project and settings.project != name:
         terminal.echo(f"FUSEML_PROJECT is set: commands use {settings.project} nevertheless.", err=True)
@@ -69,5 +71,5 @@ def delete(context: typer.Context, name: options.Name) -> None:
     session.connect(context).projects.delete(name)
     settings = session.settings(context)
     if settings.configured().get("project") == name:
-        settings.configure({"project": ""})
+        settings.configure({"project": "", "codeset": ""})
     terminal.echo(f"Project {name} successfully deleted.")

@@ -34,7 +34,7 @@ def resolve(
     version: Annotated[str, options.option("--version", help="Version constraint, such as `>=1.10,<2`.")] = "",
     zone: Annotated[str, options.option("--zone", "-z", help="Zone of the extension.")] = "",
     resource: Annotated[str, options.option("--service-resource", "-r", help="Resource of the service.")] = "",
-    category: Annotated[str, options.option("--service-category", "-c", help="Category of the service.")] = "",
+    category: Annotated[str, options.option("--service-category", help="Category of the service.")] = "",
     project: Annotated[str, options.option("--project", "-p", help="Resolve for this project.")] = "",
     user: Annotated[str, options.option("--user", help="Resolve for this user.")] = "",
     consumer_zone: Annotated[str, options.option("--from-zone", help="Resolve for a consumer in this zone.")] = "",
@@ -64,7 +64,7 @@ def resolve(
         output.dump(format, resolution)
         return
     for binding in resolution["bindings"]:
-        output.fields(binding, _BINDING)
+        output.print_fields(binding, _BINDING)
         environment = binding.get("env") or {}
         if environment:
             terminal.echo("\nEnvironment:")

@@ -127,10 +127,10 @@ def _split(reference: str) -> tuple[str, str | None]:
     return name, version if at else None
 
 
-@app.command(epilog=options.examples("fuseml runnable register -f trainer.yaml -p demo"))
+@app.command(cls=options.OfFile, epilog=options.examples("fuseml runnable register trainer.yaml -p demo"))
 def register(
     context: typer.Context,
-    file: Annotated[str, options.option("--file", "-f", help="Descriptor, YAML or JSON; `-` is standard input.", metavar="FILE")],
+    file: Annotated[str, typer.Argument(help="Descriptor, YAML or JSON; `-` is standard input.", metavar="FILE", show_default=False)],
     project: options.Project = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
@@ -152,7 +152,7 @@ def register(
 )
 def list_(
     context: typer.Context,
-    id: Annotated[str, options.option("--id", "-i", metavar="TEXT", help="In the name: text, or with | . .* ^ $.")] = "",
+    id: Annotated[str, options.option("--id", metavar="TEXT", help="In the name: text, or with | . .* ^ $.")] = "",
     kind: Annotated[str, options.option("--kind", "-k", help="In the kind: builder, trainer, predictor, ...")] = "",
     project: options.Project = "",
     label: Annotated[
@@ -166,7 +166,7 @@ def list_(
     found = session.connect(context).runnables.list(
         id=id, kind=kind, project=project, consumes=consumes, labels=options.pairs(label), limit=limit
     )
-    empty = "There is no matching runnable; `fuseml runnable register -f FILE` registers one."
+    empty = "There is no matching runnable; `fuseml runnable register FILE` registers one."
     output.listing(format, found, _FITTING if consumes else _COLUMNS, empty)
 
 

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Unpack
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import advice, approvals, bindings, matrices, options, output, plans, session, terminal
+from fuseml.cli import (
+    advice,
+    approvals,
+    bindings,
+    completion,
+    matrices,
+    named_run,
+    options,
+    output,
+    pages,
+    plans,
+    run_changes,
+    run_comparison,
+    run_metrics,
+    session,
+    step_logs,
+    terminal,
+    why,
+)
 
 if TYPE_CHECKING:
     from fuseml.client import shapes
+    from fuseml.client.api import Client
 
 app = typer.Typer(help="Runs: executions of workflows, their steps and logs.", **options.GROUP)
-
-RunName = Annotated[str, typer.Argument(help="Name of the run.", metavar="RUN", show_default=False)]
 
 
 def _trigger(run: Mapping[str, object]) -> object:
@@ -39,9 +56,9 @@ COLUMNS = (
     output.column("Name"),
     output.Column("Codeset", lambda run: "/".join(str(run[key]) for key in ("project", "codeset") if run.get(key))),
     output.Column("Ref", _ref, cut=True),
-    output.Column("Version", lambda run: str(run.get("commit") or "")[:8]),
-    output.Column("Started", lambda run: output.age(run.get("started") or run.get("created"))),
-    output.Column("Duration", output.spent),
+    output.Column("Version", lambda run: str(run.get("commit") or "")[:8], minor=True),
+    output.Column("Started", lambda run: output.age(run.get("started") or run.get("created")), minor=True),
+    output.Column("Duration", output.spent, minor=True),
     output.column("State", states=True),
     output.Column("Cause", approvals.reason, cut=True),
 )
@@ -91,69 +108,128 @@ def fate(unfinished: Sequence[shapes.Run], *, continues: bool) -> str:
 
 @app.command(
     name="list",
-    epilog=options.examples("fuseml run list -p demo", "fuseml run list --state waiting", "fuseml run list --state failed --limit 5"),
+    epilog=options.examples(
+        "fuseml run list -p demo",
+        "fuseml run list --state failed --limit 5",
+        "fuseml run list --metric rmse --metric r2 --sort rmse",
+        "fuseml run list --sort duration --reverse",
+    ),
 )
 def list_(
     context: typer.Context,
-    workflow: Annotated[str, options.option("--workflow", "-w", help="Only runs of this workflow.")] = "",
+    workflow: Annotated[str, options.option("--workflow", help="Only runs of this workflow.", autocompletion=completion.workflows)] = "",
     project: options.Project = "",
-    codeset: Annotated[str, options.option("--codeset", "-c", help="Only runs of this codeset.")] = "",
+    codeset: Annotated[str, options.option("--codeset", "-c", help="Only runs of this codeset.", autocompletion=completion.codesets)] = "",
     commit: Annotated[str, options.option("--commit", help="Only runs of this codeset version.")] = "",
     state: Annotated[str, options.option("--state", "-s", help=f"Only runs in this state: {_STATES}.")] = "",
     limit: options.Limit = None,
+    metric: Annotated[
+        list[str] | None, options.option("--metric", metavar="NAME", help="Also show this metric, NAME or STEP.NAME; may be repeated.")
+    ] = None,
+    sort: Annotated[
+        str, options.option("--sort", metavar="KEY", help=f"Sort by {run_metrics.KEYS} or a metric; by default the newest first.")
+    ] = "",
+    reverse: Annotated[bool, typer.Option("--reverse", help="The greatest first, with --sort.")] = False,
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """List runs, newest first."""
-    show_list(context, format, limit, workflow=workflow, project=project, codeset=codeset, commit=commit, state=state)
+    """List runs, newest first or by a metric.
+
+    With --limit the newest runs are taken, and then sorted.
+    """
+    filters: shapes.RunFilters = {"workflow": workflow, "project": project, "codeset": codeset, "commit": commit, "state": state}
+    show_list(context, format, limit, metric or (), sort, reverse=reverse, filters=filters)
 
 
-def show_list(context: typer.Context, format: output.Format, limit: int | None, **filters: Unpack[shapes.RunFilters]) -> None:
+def show_list(
+    context: typer.Context,
+    format: output.Format,
+    limit: int | None,
+    metrics: Sequence[str] = (),
+    sort: str = "",
+    *,
+    reverse: bool = False,
+    filters: shapes.RunFilters,
+) -> None:
     """List runs, for `run list` and `workflow list-runs`."""
-    runs = session.connect(context).runs.list(limit=limit, **filters)
-    output.listing(format, runs, COLUMNS, "There is no matching run; `fuseml workflow run` and `fuseml push` start runs.")
+    runs: Iterable[shapes.Run] = session.connect(context).runs.list(limit=limit, **filters)
+    columns: tuple[output.Column, ...] = COLUMNS
+    if metrics or sort:
+        runs = list(runs)
+        run_metrics.check(runs, metrics)
+    if sort:
+        runs = run_metrics.ordered(list(runs), sort, reverse=reverse)
+    if metrics:
+        columns = (*COLUMNS[:-1], *(run_metrics.column(name) for name in metrics), COLUMNS[-1])
+    output.listing(format, runs, columns, "There is no matching run; `fuseml workflow run` and `fuseml push` start runs.")
 
 
-@app.command(epilog=options.examples("fuseml run get mlflow-e2e-1", "fuseml run get mlflow-e2e-1 -o json"))
-def get(context: typer.Context, run: RunName, format: options.Output = output.Format.TABLE) -> None:
+@app.command(
+    epilog=options.examples(
+        "fuseml run get", "fuseml run get mlflow-e2e-1 -o json", "fuseml run get --last 2 -p demo", "fuseml run get --open"
+    )
+)
+def get(
+    context: typer.Context,
+    run: named_run.OptionalRunName = None,
+    project: options.Project = "",
+    last: named_run.Last = 1,
+    open: pages.Open = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
     """Show one run: its steps, its bindings, its outputs."""
-    item = session.connect(context).runs.get(run)
+    client = session.connect(context)
+    item = client.runs.get(named_run.chosen(client, run, project, last))
+    if open:
+        pages.show(pages.of_run(client, item))
+        return
     output.record(format, item, _RUN, ("Steps", "steps", _STEPS), ("Bindings", "bindings", bindings.COLUMNS))
     if format is output.Format.TABLE:
         matrices.show_results(item)
         for line in advice.lines(item):
-            terminal.echo(f"\n{run} {line}")
+            terminal.echo(f"\n{item['name']} {line}")
 
 
-@app.command(epilog=options.examples("fuseml run watch mlflow-e2e-1"))
-def watch(context: typer.Context, run: RunName) -> None:
+@app.command(epilog=options.examples("fuseml run watch", "fuseml run watch mlflow-e2e-1"))
+def watch(context: typer.Context, run: named_run.OptionalRunName = None, project: options.Project = "", last: named_run.Last = 1) -> None:
     """Follow a run's steps until it has finished.
 
-    Waits for approvals, too. Exit code 1 if the run does not succeed.
+    Waits for approvals, too. If the run does not succeed, prints the ends of
+    the logs of its failed steps; exit code 1.
     """
     from fuseml.cli import progress
 
-    if progress.follow(session.connect(context), run)["state"] != "succeeded":
-        raise typer.Exit(1)
+    client = session.connect(context)
+    progress.exit_by_state(client, [progress.follow(client, named_run.chosen(client, run, project, last))])
 
 
-@app.command(epilog=options.examples("fuseml run logs mlflow-e2e-1", "fuseml run logs mlflow-e2e-1 trainer -f"))
+@app.command(
+    epilog=options.examples(
+        "fuseml run logs", "fuseml run logs mlflow-e2e-1 trainer --follow", "fuseml run logs --step trainer", "fuseml run logs --failed"
+    )
+)
 def logs(
     context: typer.Context,
-    run: RunName,
+    run: named_run.OptionalRunName = None,
     step: Annotated[str | None, typer.Argument(help="Only the log of this step.", metavar="STEP", show_default=False)] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the step, or the run, has ended.")] = False,
+    step_option: Annotated[str, options.option("--step", metavar="STEP", help="Only the log of this step, where RUN is left out.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", help="Follow the log until the step, or the run, has ended.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only the logs of failed steps; without RUN, of the newest failed run.")] = False,
+    project: options.Project = "",
+    last: named_run.Last = 1,
 ) -> None:
-    """Print the logs of a run's steps, in order. The name of a step with a matrix stands for all its combinations.
+    """Print the logs of a run's steps, in order.
 
-    Colours and carriage returns, which progress bars print, stay; a visible character stands for every other control character.
+    The name of a step with a matrix stands for all its combinations. Colours and carriage returns, which progress bars print, stay; a
+    visible character stands for every other control character.
     """
     client = session.connect(context)
-    steps = [item["name"] for item in client.runs.get(run).get("steps", []) if step in (None, item["name"], matrices.name(item))]
-    for name in steps or ([step] if step else []):
-        if not step or len(steps) > 1:
-            terminal.echo(f"==> {name} <==", err=True)
-        for text in terminal.log(client.runs.text(run, name, follow=follow)):
-            typer.echo(text, nl=False)
+    name = named_run.chosen(client, run, project, last, state="failed" if failed else "")
+    if not run:
+        terminal.echo(f"Logs of run {name}", err=True)
+    step_logs.show(client, name, step or step_option or None, follow=follow, failed=failed)
+
+
+app.command(name="why", epilog=options.examples("fuseml run why", "fuseml run why mlflow-e2e-1"))(why.run_why)
 
 
 @app.command(
@@ -164,7 +240,9 @@ def logs(
 )
 def plan(
     context: typer.Context,
-    workflow: Annotated[str, typer.Argument(help="Name of the workflow.", metavar="WORKFLOW", show_default=False)],
+    workflow: Annotated[
+        str, typer.Argument(help="Name of the workflow.", metavar="WORKFLOW", show_default=False, autocompletion=completion.workflows)
+    ],
     project: options.Project = "",
     codeset: options.CodesetName = "",
     input: options.Input = None,
@@ -175,145 +253,20 @@ def plan(
 
     Secrets appear by name, never by value.
     """
-    request = run_request(project, codeset, input, commit)
-    plans.show(format, session.connect(context).workflows.plan(workflow, request))
-
-
-def run_request(project: str, codeset: str, input: list[str] | None, commit: str) -> shapes.RunRequest:
-    """The request of the options of `run plan` and `workflow run`."""
-    return {"project": project, "codeset": codeset, "commit": commit, "inputs": options.named(input, "input")}
-
-
-_DIFFERENCES = (
-    output.column("Kind"),
-    output.column("Name"),
-    output.Column("First", lambda item: item.get("a"), cut=True),
-    output.Column("Second", lambda item: item.get("b"), cut=True),
-)
-
-
-@app.command(epilog=options.examples("fuseml run diff mlflow-e2e-1 mlflow-e2e-2", "fuseml run diff mlflow-e2e-1 mlflow-e2e-2 -o json"))
-def diff(
-    context: typer.Context,
-    run: RunName,
-    other: Annotated[str, typer.Argument(help="Name of the run to compare with.", metavar="OTHER", show_default=False)],
-    all: Annotated[bool, typer.Option("--all", help="Show equal facts, too.")] = False,
-    format: options.Output = output.Format.TABLE,
-) -> None:
-    """Show the differences of two runs.
-
-    Code, data, parameters, tools and images, then metrics, outputs and the digests of artifacts. Secrets appear by name, never by value.
-    """
-    found = session.connect(context).runs.diff(run, other, everything=all)
-    if format is not output.Format.TABLE:
-        output.dump(format, found)
-    elif not found["differences"]:
-        terminal.echo(f"{run} and {other} do not differ.", err=True)
-    else:
-        output.table(found["differences"], _DIFFERENCES)
-
-
-@app.command(
-    epilog=options.examples(
-        "fuseml run rerun mlflow-e2e-1 --wait",
-        "fuseml run rerun mlflow-e2e-1 --locked",
-        "fuseml run rerun mlflow-e2e-1 --no-cache",
-        "fuseml run rerun mlflow-e2e-1 --until trainer",
-        "fuseml run rerun mlflow-e2e-1 --only trainer",
-    )
-)
-def rerun(
-    context: typer.Context,
-    run: RunName,
-    locked: Annotated[bool, typer.Option("--locked", help="Repeat the stored plan exactly.")] = False,
-    until: options.Until = "",
-    only: options.Only = "",
-    no_cache: options.NoCache = False,
-    wait: options.Wait = False,
-    format: options.Output = output.Format.TABLE,
-) -> None:
-    """Repeat a run with the current workflow and tools.
-
-    --locked repeats its plan exactly, tools included. The current credentials apply in both cases. Steps with a cache are reused if
-    nothing they depend on has changed, except with --locked, --only and --no-cache.
-    """
-    from fuseml.cli import progress
-
+    inputs = options.named(input, "input")
     client = session.connect(context)
-    progress.show_run_of_request(
-        client, client.runs.rerun(run, locked=locked, until=until, only=only, no_cache=no_cache), format, wait=wait
-    )
+    codeset = codeset or current_codeset(context, client, workflow, project)
+    plans.show(format, client.workflows.plan(workflow, {"project": project, "codeset": codeset, "commit": commit, "inputs": inputs}))
 
 
-@app.command(
-    epilog=options.examples(
-        "fuseml run resume mlflow-e2e-1 --wait",
-        "fuseml run resume mlflow-e2e-1 --with-commit $(git rev-parse HEAD)",
-        "fuseml run resume mlflow-e2e-1 --with-image trainer=fuseml.local/shell:1",
-    )
-)
-def resume(
-    context: typer.Context,
-    run: RunName,
-    with_commit: Annotated[str, options.option("--with-commit", metavar="SHA", help="Another codeset version.")] = "",
-    with_image: Annotated[
-        list[str] | None, options.option("--with-image", metavar="STEP=IMAGE", help="Another image for a step; may be repeated.")
-    ] = None,
-    wait: options.Wait = False,
-    format: options.Output = output.Format.TABLE,
-) -> None:
-    """Continue a failed or cancelled run.
-
-    Succeeded steps are not executed again; --with-commit and --with-image apply to the other steps.
-    """
-    from fuseml.cli import progress
-
-    client = session.connect(context)
-    request = client.runs.resume(run, commit=with_commit, images=options.named(with_image, "step"))
-    progress.show_run_of_request(client, request, format, wait=wait)
+def current_codeset(context: typer.Context, client: Client, workflow: str, project: str) -> str:
+    """The current codeset for a workflow that needs one, where the command names none; else empty."""
+    codeset = session.settings(context).current_codeset() if project else ""
+    if not codeset or options.is_given(context, "codeset") or options.is_given(context, "codeset_name"):
+        return ""
+    takes_codeset = any(item.get("type") == "codeset" for item in client.workflows.get(workflow).get("inputs", []))
+    return codeset if takes_codeset else ""
 
 
-@app.command(epilog=options.examples("fuseml run cancel mlflow-e2e-1", 'fuseml run cancel mlflow-e2e-1 --reason "wrong data"'))
-def cancel(
-    context: typer.Context,
-    run: RunName,
-    reason: Annotated[str, options.option("--reason", "-m", help="Reason; stored as the cause of the run.")] = "",
-    format: options.Output = output.Format.TABLE,
-) -> None:
-    """Stop a run and its steps.
-
-    A run that waits for an approval or for its concurrency group ends at once.
-    """
-    output.done(format, session.connect(context).runs.cancel(run, reason=reason), f"Run {run} is being cancelled.")
-
-
-Step = Annotated[str, options.option("--step", "-s", help="The step; needed if several wait.")]
-Comment = Annotated[str, options.option("--comment", "-m", help="Reason; stored with the run.")]
-
-
-@app.command(
-    epilog=options.examples(
-        'fuseml run approve mlflow-e2e-1 --comment "better than the last one"', "fuseml run approve mlflow-e2e-1 --step predictor"
-    )
-)
-def approve(
-    context: typer.Context, run: RunName, step: Step = "", comment: Comment = "", format: options.Output = output.Format.TABLE
-) -> None:
-    """Approve a step that waits for an approval.
-
-    The run records the approver, the time and the comment.
-    """
-    item = session.connect(context).runs.approve(run, step=step, comment=comment)
-    output.done(format, item, f"Run {run} is approved and continues.")
-
-
-@app.command(epilog=options.examples('fuseml run reject mlflow-e2e-1 --comment "worse than the last one"'))
-def reject(
-    context: typer.Context, run: RunName, step: Step = "", comment: Comment = "", format: options.Output = output.Format.TABLE
-) -> None:
-    """Reject a step that waits for an approval.
-
-    The step and the run fail; other running steps are stopped.
-    """
-    item = session.connect(context).runs.reject(run, step=step, comment=comment)
-    output.done(format, item, f"Run {run} is rejected and fails.")
+app.add_typer(run_comparison.app)
+app.add_typer(run_changes.app)

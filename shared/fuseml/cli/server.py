@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import options, output, session, terminal
 from fuseml.cli.settings import CliSettings
 from fuseml.domain import errors
 
@@ -112,6 +112,15 @@ def status(context: typer.Context, format: options.Output = output.Format.TABLE)
         raise typer.Exit(1)
 
 
+def print_version(value: bool) -> None:  # the signature of a callback
+    """Print the version of this command, and end, if the option is given."""
+    if value:
+        import importlib.metadata
+
+        terminal.echo(f"fuseml {importlib.metadata.version('fuseml')}")
+        raise typer.Exit
+
+
 def version(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:
     """Show the versions of this command and of the server."""
     import importlib.metadata
@@ -129,7 +138,7 @@ def version(context: typer.Context, format: options.Output = output.Format.TABLE
         output.Column("Client", lambda item: _version(item["client"])),
         output.Column("Server", lambda item: _version(item["server"])),
     )
-    output.fields(versions, columns)
+    output.print_fields(versions, columns)
 
 
 def _version(build: object) -> object:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fuseml.cli import terminal
 from fuseml.cli.settings import CliSettings
 from fuseml.domain import errors
 
@@ -27,7 +28,13 @@ def connect(context: typer.Context) -> Client:
     from fuseml.client import api
 
     given = settings(context)
-    return api.Client(given.server_url(), given.access_token(), given.timeout)
+    trace = (lambda line: terminal.echo(line, err=True)) if given.verbose else None
+    return api.Client(given.server_url(), given.access_token(), given.timeout, trace)
+
+
+def secret(value: str) -> str:
+    """A secret of the command line; `-` reads the first line of standard input, so that it stays out of lists of processes."""
+    return sys.stdin.readline().strip() if value == "-" else value
 
 
 def read(file: str) -> str:

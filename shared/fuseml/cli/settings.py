@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from fuseml.client import settings
 from fuseml.domain import errors
 
+_YES, _NO = ("1", "t", "true", "yes", "on"), ("0", "f", "false", "no", "off")
+
 
 @dataclass(frozen=True)
 class CliSettings(settings.ClientSettings):
     """Settings from flags and environment variables; empty where not given."""
 
+    verbose: bool = False
     public_url: str = ""
     log_format: str = ""
     log_megabytes: int = 10
@@ -30,6 +33,7 @@ class CliSettings(settings.ClientSettings):
         """Read the settings. Raises InvalidError for a value that cannot be used."""
         return CliSettings(
             **settings.values(environment),
+            verbose=_flag(environment, "FUSEML_VERBOSE"),
             public_url=environment.get("FUSEML_PUBLIC_URL", ""),
             log_format=environment.get("FUSEML_LOG_FORMAT", ""),
             log_megabytes=_number(environment, "FUSEML_LOG_MEGABYTES", 10, least=1),
@@ -42,6 +46,13 @@ class CliSettings(settings.ClientSettings):
             step_confinement=environment.get("FUSEML_STEP_CONFINEMENT", ""),
             devices=tuple(environment.get("FUSEML_DEVICES", "").split()),
         )
+
+
+def _flag(environment: Mapping[str, str], name: str) -> bool:
+    text = environment.get(name, "").lower()
+    if text not in ("", *_YES, *_NO):
+        raise errors.InvalidError(f"{name} is {text[:40]!r}; set it to true or false")
+    return text in _YES
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, *, least: int) -> int:

@@ -17,7 +17,8 @@ _HOSTILE = re.compile(f"[{inert_text.ACTIVE}]")
 # In a log, colours (SGR) and a carriage return, which progress bars print, may stay: they change nothing outside of the log's own lines.
 _HOSTILE_IN_LOG = re.compile(rf"(\x1b\[[0-9;:]{{0,64}}m|\r)|[{inert_text.ACTIVE}]")
 _OPEN_END = re.compile(r"\x1b(?:\[[0-9;:]{0,64})?\Z")
-_RESET = "\x1b[0m"
+RESET = "\x1b[0m"
+"""Ends every colour; the last part of a coloured log."""
 
 
 inert = inert_text.visible
@@ -48,7 +49,7 @@ def log(chunks: Iterable[str]) -> Iterator[str]:
         coloured = coloured or "\x1b[" in text
         yield text
     if rest or coloured:
-        yield inert(rest) + (_RESET if coloured else "")
+        yield inert(rest) + (RESET if coloured else "")
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
@@ -59,3 +60,8 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
 def confirm(question: str) -> None:
     """Ask the user on the standard error, with inert text. Raises typer.Abort unless the answer is yes."""
     typer.confirm(inert(question), abort=True, err=True)
+
+
+def secret(question: str) -> str:
+    """The answer to a question, which does not appear on the terminal."""
+    return str(typer.prompt(inert(question), hide_input=True, err=True)).strip()

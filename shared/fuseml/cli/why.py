@@ -6,28 +6,52 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import options, output, session
+from fuseml.cli import named_run, options, output, session
 
 if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
     from fuseml.client import event_shapes
+    from fuseml.client.api import Client
 
 
 def why(
     context: typer.Context,
     of: Annotated[
-        str, typer.Argument(help="A commit (7 digits suffice), a run or an event.", metavar="COMMIT|RUN|EVENT", show_default=False)
-    ],
+        str | None,
+        typer.Argument(
+            help="A commit (7 digits suffice), a run or an event; the newest run by default.",
+            metavar="COMMIT|RUN|EVENT",
+            show_default=False,
+        ),
+    ] = None,
     source: Annotated[str, options.option("--source", help="Source of the event, if its id is ambiguous.")] = "",
+    project: options.Project = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Explain why a run started, or why none started.
 
     Reasons are missing assignments, filters, refused webhooks, dead letters: the server recorded each decision when it was made.
     """
-    explanation = session.connect(context).events.why(of, source)
+    client = session.connect(context)
+    _show(client, named_run.chosen(client, of, project), source, format)
+
+
+def run_why(
+    context: typer.Context,
+    run: named_run.OptionalRunName = None,
+    project: options.Project = "",
+    last: named_run.Last = 1,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Explain why a run started; `fuseml why` is the same."""
+    client = session.connect(context)
+    _show(client, named_run.chosen(client, run, project, last), "", format)
+
+
+def _show(client: Client, of: str, source: str, format: output.Format) -> None:
+    explanation = client.events.why(of, source)
     if format is not output.Format.TABLE:
         output.dump(format, explanation)
         return

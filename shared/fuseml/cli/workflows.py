@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import lint, options, output, portability, runs, session, terminal
+from fuseml.cli import completion, lint, options, output, portability, runs, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def get(
 @app.command(name="list", epilog=options.examples("fuseml workflow list"))
 def list_(
     context: typer.Context,
-    name: Annotated[str, options.option("--name", "-n", help="Only the workflow of this name.")] = "",
+    name: Annotated[str, options.option("--name", "-n", help="Only the workflow of this name.", autocompletion=completion.workflows)] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List workflows."""
@@ -207,10 +207,17 @@ def run(
     """
     from fuseml.cli import progress
 
+    request: shapes.RunRequest = {
+        "project": codeset_project,
+        "commit": commit,
+        "inputs": options.named(input, "input"),
+        "until": until,
+        "only": only,
+        "no_cache": no_cache,
+    }
     client = session.connect(context)
-    request = runs.run_request(codeset_project, codeset_name, input, commit)
-    request_id = client.runs.start(name, {**request, "until": until, "only": only, "no_cache": no_cache})
-    progress.show_run_of_request(client, request_id, format, wait=wait)
+    codeset = codeset_name or runs.current_codeset(context, client, name, codeset_project)
+    progress.show_run_of_request(client, client.runs.start(name, {**request, "codeset": codeset}), format, wait=wait)
 
 
 @app.command(cls=options.Named, epilog=options.examples("fuseml workflow delete mlflow-e2e", "fuseml workflow delete mlflow-e2e --force"))
@@ -244,25 +251,11 @@ def assign(
 ) -> None:
     """Assign a workflow to a codeset: pushes start runs.
 
-    The first run starts at once, except of workflows with a schedule or with triggers by artifacts.
+    The first run starts at once, and is printed, except of workflows with a schedule or with triggers by artifacts.
     """
-    client = session.connect(context)
+    from fuseml.cli import push_results
 
-    def latest() -> list[shapes.Run]:
-        return list(client.runs.list(workflow=name, project=codeset_project, codeset=codeset_name, limit=1))
-
-    before = latest() if wait else []
-    client.workflows.assign(name, codeset_project, codeset_name)
-    terminal.echo(f'Workflow "{name}" assigned to codeset "{codeset_project}/{codeset_name}".')
-    if wait:
-        from fuseml.cli import progress
-
-        old = [item["name"] for item in before]
-        started = progress.await_runs(
-            lambda: [item for item in latest() if item["name"] not in old],
-            "the assignment started no run: it existed before, or the codeset's main branch has no commit",
-        )
-        progress.to_end(client, started)
+    push_results.assign(session.connect(context), name, codeset_project, codeset_name, wait=wait)
 
 
 @app.command(
@@ -292,7 +285,7 @@ def unassign(
 @app.command(epilog=options.examples("fuseml workflow list-assignments"))
 def list_assignments(
     context: typer.Context,
-    name: Annotated[str, options.option("--name", "-n", help="Only of this workflow.")] = "",
+    name: Annotated[str, options.option("--name", "-n", help="Only of this workflow.", autocompletion=completion.workflows)] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List the assignments of workflows to codesets."""
@@ -303,7 +296,7 @@ def list_assignments(
 @app.command(epilog=options.examples("fuseml workflow list-runs -n mlflow-e2e -p demo", "fuseml workflow list-runs --status failed"))
 def list_runs(
     context: typer.Context,
-    name: Annotated[str, options.option("--name", "-n", help="Only of this workflow.")] = "",
+    name: Annotated[str, options.option("--name", "-n", help="Only of this workflow.", autocompletion=completion.workflows)] = "",
     codeset_project: options.CodesetProject = "",
     codeset_name: options.CodesetName = "",
     status: Annotated[str, options.option("--status", "-s", help="Only runs in this state.")] = "",
@@ -311,4 +304,5 @@ def list_runs(
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """List runs, newest first; `fuseml run list` is the same."""
-    runs.show_list(context, format, limit, workflow=name, project=codeset_project, codeset=codeset_name, state=status.lower())
+    filters: shapes.RunFilters = {"workflow": name, "project": codeset_project, "codeset": codeset_name, "state": status.lower()}
+    runs.show_list(context, format, limit, filters=filters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from fuseml.client import (
@@ -29,9 +30,14 @@ from fuseml.client import (
 class Client:
     """A client of one FuseML server. `url` may contain `{function}` where every function has its own address (Knative)."""
 
-    def __init__(self, url: str, token: str | None = None, timeout: float = settings.DEFAULT_TIMEOUT) -> None:
-        """`timeout` is in seconds, for each request. Raises InvalidError for an invalid URL."""
-        self._transport = transport.Transport(url, token, timeout)
+    def __init__(
+        self, url: str, token: str | None = None, timeout: float = settings.DEFAULT_TIMEOUT, trace: Callable[[str], object] | None = None
+    ) -> None:
+        """`timeout` is in seconds, for each request. `trace` gets a line for each request and each response, without secrets and bodies.
+
+        Raises InvalidError for an invalid URL.
+        """
+        self._transport = transport.Transport(url, token, timeout, trace)
         self.projects = projects.Projects(self._transport)
         self.codesets = codesets.Codesets(self._transport)
         self.workflows = workflows.Workflows(self._transport)

@@ -45,7 +45,7 @@ def push(
 
     sources = folders.sources(path)
     access = client.artifacts.place(kind, project, name)
-    store = _store(client, access, project)
+    store = store_of(client, access, project)
     advance = watch(sum((path if path.is_file() else path / item.path).stat().st_size for item in sources))
     place = store.place(kind, project, name)
     digest = store.write(place, [_counted(item, lambda number: advance(number / _PASSES)) for item in sources])
@@ -75,10 +75,10 @@ def pull(client: Client, address: str, to: Path, *, watch: Watch = unwatched) ->
     found = client.artifacts.location(address)
     exact = artifact.Address.parse(found["address"])
     advance = watch(found["size"] or 0)
-    return folders.download(_store(client, found, exact.project), exact, to, lambda opened: _observed(opened, advance))
+    return folders.download(store_of(client, found, exact.project), exact, to, lambda opened: _observed(opened, advance))
 
 
-def _store(client: Client, access: store_shapes.StoreAccess, project: str) -> ArtifactStore:
+def store_of(client: Client, access: store_shapes.StoreAccess, project: str) -> ArtifactStore:
     """The store. Raises PermanentError if it is a folder of another machine."""
     from fuseml import artifactstores
     from fuseml.artifactstores import reach

@@ -111,14 +111,21 @@ class Run:
 
 
 def metrics(run: shapes.Run) -> dict[str, float]:
-    """The numbers in the outputs `metrics` of the run's steps; the last step that has a number counts, of a matrix the best combination."""
+    """The numbers in the outputs `metrics` of the run's steps; the last step that has a number counts."""
+    return {name: number for numbers in step_metrics(run).values() for name, number in numbers.items()}
+
+
+def step_metrics(run: shapes.Run) -> dict[str, dict[str, float]]:
+    """The numbers in the output `metrics` of each step that has some; of a matrix, those of the best combination."""
     from fuseml.steps import ranking
 
-    found: dict[str, float] = {}
+    found: dict[str, dict[str, float]] = {}
     for step in run.get("steps", []):
         combination = step.get("combination")
         if not combination or combination["best"]:
-            found |= ranking.metrics((step.get("outputs") or {}).get("metrics", ""))
+            numbers = ranking.metrics((step.get("outputs") or {}).get("metrics", ""))
+            if numbers:
+                found[combination["step"] if combination else step["name"]] = numbers
     return found
 
 

@@ -34,8 +34,9 @@ def push(client: Client, given: ClientSettings, location: str, *, project: str, 
 
 def send(given: ClientSettings, registration: shapes.Registration, folder: Path, location: str, message: str = "") -> git.PushResult:
     """Push the files of the folder, the `source` of `location`, to a registered codeset."""
-    user = registration.get("username") or given.push_user or "fuseml"
-    password = registration.get("password") or given.push_password or given.access_token() or ""
+    configured_user, configured_password = given.git_account()
+    user = registration.get("username") or configured_user or "fuseml"
+    password = registration.get("password") or configured_password or given.access_token() or ""
     remote = git.Remote(registration["codeset"]["url"], user, password, given.environment)
     return remote.push_folder(folder, message or f"New codeset update from {location}")
 

@@ -80,9 +80,21 @@ class Runs:
                 )
             sleep(INTERVAL)
 
-    def rerun(self, name: str, *, locked: bool = False, until: str | None = None, only: str | None = None, no_cache: bool = False) -> str:
-        """Request the repetition of a run: of its exact plan if `locked`, else of a new plan; the request's id."""
-        request = {"locked": locked, "until": until, "only": only, "no_cache": no_cache}
+    def rerun(
+        self,
+        name: str,
+        *,
+        locked: bool = False,
+        inputs: Mapping[str, str] | None = None,
+        until: str | None = None,
+        only: str | None = None,
+        no_cache: bool = False,
+    ) -> str:
+        """Request the repetition of a run: of its exact plan if `locked`, else of a new plan; the request's id.
+
+        `inputs` replace those of the run by name, or add to them.
+        """
+        request = {"locked": locked, "inputs": dict(inputs or {}), "until": until, "only": only, "no_cache": no_cache}
         return self._request(transport.address("runs", name, "rerun"), request)
 
     def resume(self, name: str, *, commit: str | None = None, images: Mapping[str, str] | None = None) -> str:

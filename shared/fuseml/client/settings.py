@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
+from fuseml.client import configuration
 from fuseml.domain import errors, urls
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -24,6 +23,7 @@ class Values(TypedDict):
     home: str
     config: str
     project: str
+    codeset: str
     timeout: float
     push_user: str
     push_password: str
@@ -41,6 +41,7 @@ class ClientSettings:
     url_is_chosen: bool = False
     config: str = ""
     project: str = ""
+    codeset: str = ""
     timeout: float = DEFAULT_TIMEOUT
     push_user: str = ""
     push_password: str = field(default="", repr=False)
@@ -55,41 +56,39 @@ class ClientSettings:
         return Path(platformdirs.user_data_dir("fuseml"))
 
     def config_file(self) -> Path:
-        """The file in which `fuseml config set` stores the server's URL and token, and `fuseml project set` the current project."""
-        if self.config:
-            return Path(self.config)
-        import platformdirs
-
-        return Path(platformdirs.user_config_dir("fuseml")) / "config.json"
+        """The file of `fuseml config set`, `project set` and `codeset set`: that of `--config-file` or FUSEML_CONFIG, else the user's."""
+        return Path(self.config) if self.config else configuration.default_file(self.environment)
 
     def configured(self) -> Mapping[str, str]:
-        """The content of the configuration file. Raises InvalidError when it is not a JSON object."""
-        file = self.config_file()
-        text = _text_of(file)
-        try:
-            data = json.loads(text) if text else {}
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise errors.InvalidError(f"{file} is not a configuration file; repair or delete it")
-        return {str(key): str(value) for key, value in data.items()}
+        """The entries of the configuration file. Raises InvalidError when it is not a YAML or JSON object."""
+        return {name: str(value) for name, value in self._entries().items()}
 
     def configure(self, changes: Mapping[str, str]) -> Path:
         """Change entries of the configuration file; an empty value removes one. Returns the file, which only the user can read."""
         file = self.config_file()
-        content = {**self.configured(), **changes}
-        text = json.dumps({key: value for key, value in content.items() if value}, indent=2) + "\n"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # The new file is written beside the old one and renamed: a crash leaves the old file, and the token is private at every moment.
-        new_file = file.with_suffix(".new")
-        with os.fdopen(os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            stream.write(text)
-        new_file.replace(file)
+        entries = {**self._entries(), **changes}
+        configuration.write(file, {name: value for name, value in entries.items() if value != ""})
+        if not self.config:
+            # Its entries are in the new file, a token among them.
+            configuration.former_file().unlink(missing_ok=True)
         return file
+
+    def _entries(self) -> Mapping[str, object]:
+        file = self.config_file()
+        return configuration.read(file if self.config or file.exists() else configuration.former_file())
 
     def current_project(self) -> str:
         """The project of commands that name none: FUSEML_PROJECT, else that of the configuration file; empty without one."""
         return self.project or self.configured().get("project", "")
+
+    def current_codeset(self) -> str:
+        """The codeset of commands that name none: FUSEML_CODESET, else that of the configuration file; empty without one."""
+        return self.codeset or self.configured().get("codeset", "")
+
+    def git_account(self) -> tuple[str, str]:
+        """User and password for the git host: FUSEML_PROJECT_USER and FUSEML_PROJECT_PASSWORD, else those of the configuration file."""
+        configured = self.configured()
+        return self.push_user or configured.get("user", ""), self.push_password or configured.get("password", "")
 
     def server_url(self) -> str:
         """The first of: flag `--url`, flag `--home`, FUSEML_SERVER_URL, configuration file, URL file of the local server, default.
@@ -106,7 +105,7 @@ class ClientSettings:
 
     def _address(self) -> str:
         if self.home_is_chosen and not self.url_is_chosen:
-            url = _text_of(self.home_folder() / "url")
+            url = configuration.text_of(self.home_folder() / "url")
             if not url:
                 raise errors.NotFoundError(f"no server runs with the home {self.home}; `fuseml up --home {self.home}` starts one")
             return url
@@ -122,18 +121,30 @@ class ClientSettings:
             return password
         if self.home_is_chosen and not self.url_is_chosen:
             # FUSEML_TOKEN may be for another server.
-            return _text_of(self.home_folder() / "token") or self.token or None
+            return configuration.text_of(self.home_folder() / "token") or self.token or None
         if self.token:
             return self.token
         configured = self.configured()
         if configured.get("token") and _same(url, configured.get("url", "")):
             return configured["token"]
         if _same(url, self._local_url()):
-            return _text_of(self.home_folder() / "token") or None
+            return configuration.text_of(self.home_folder() / "token") or None
         return None
 
+    def token_origin(self) -> str:
+        """The place that `access_token` is from."""
+        token = self.access_token()
+        if not token:
+            return "none"
+        if token == urls.split(self._address())[2]:
+            return "the server's URL"
+        if token == self.token:
+            return "--token or FUSEML_TOKEN"
+        from_file = token == self.configured().get("token") and not self.home_is_chosen
+        return str(self.config_file() if from_file else self.home_folder() / "token")
+
     def _local_url(self) -> str:
-        return _text_of(self.home_folder() / "url") or DEFAULT_URL
+        return configuration.text_of(self.home_folder() / "url") or DEFAULT_URL
 
 
 def values(environment: Mapping[str, str]) -> Values:
@@ -151,6 +162,7 @@ def values(environment: Mapping[str, str]) -> Values:
         "home": environment.get("FUSEML_HOME", ""),
         "config": environment.get("FUSEML_CONFIG", ""),
         "project": environment.get("FUSEML_PROJECT", ""),
+        "codeset": environment.get("FUSEML_CODESET", ""),
         "timeout": seconds,
         "push_user": environment.get("FUSEML_PROJECT_USER", ""),
         "push_password": environment.get("FUSEML_PROJECT_PASSWORD", ""),
@@ -160,12 +172,3 @@ def values(environment: Mapping[str, str]) -> Values:
 
 def _same(one: str, other: str) -> bool:
     return bool(other) and one.rstrip("/") == other.rstrip("/")
-
-
-def _text_of(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except FileNotFoundError:
-        return ""
-    except PermissionError:
-        raise errors.ForbiddenError(f"{file} is not readable for this user; change its permissions") from None

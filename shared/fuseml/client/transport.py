@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlencode, urlsplit
 
-import fuseml
 from fuseml.client import refusals
 from fuseml.domain import errors, urls
 from fuseml.runtime import catalog
+from fuseml.version import __version__
 
 if TYPE_CHECKING:
     import urllib3
@@ -86,7 +87,7 @@ class Transport:
     A password in the URL is the token, and takes the place of `token`.
     """
 
-    def __init__(self, url: str, token: str | None, timeout: float) -> None:
+    def __init__(self, url: str, token: str | None, timeout: float, trace: Callable[[str], object] | None = None) -> None:
         bare, _, password = urls.split(url)
         self.url = normal_url(bare if password else url)
         token = password or token
@@ -94,6 +95,7 @@ class Transport:
             raise errors.InvalidError("the token contains characters that no token has; check FUSEML_TOKEN and the token's file")
         self.token = token
         self._timeout = timeout
+        self._trace = trace or (lambda _: None)
         self._pool: urllib3.PoolManager | None = None
 
     def __repr__(self) -> str:
@@ -130,11 +132,14 @@ class Transport:
     ) -> Response:
         """Send a request to a URL; only a URL of this server receives the token."""
         body, kind = _encoded(document)
-        own = {"Accept": "application/json", "User-Agent": "fuseml-client", catalog.CLIENT: fuseml.__version__}
+        own = {"Accept": "application/json", "User-Agent": "fuseml-client", catalog.CLIENT: __version__}
         sent = {**own, **kind, **(headers or {})}
         if self.token and self._is_own(url):
             sent["Authorization"] = f"Bearer {self.token}"
+        self._trace(f"> {method} {urls.shown(url)}" + (f" ({len(body)} bytes)" if body else ""))
+        begun = time.monotonic()
         response = self._request(method, url, body, sent)
+        self._trace(f"< {response.status} after {time.monotonic() - begun:.3f} s ({len(response.body)} bytes)")
         if response.status not in expected:
             raise refusals.refusal(response.status, response.body, f"{method} {url}")
         return response

@@ -15,13 +15,13 @@ import flask
 from werkzeug import datastructures
 from werkzeug import test as wsgi_client
 
-import fuseml
 from fuseml.domain import application as application_names
 from fuseml.domain import errors
 from fuseml.embedded import admission, broker, model_servers, tracking_proxy
 from fuseml.runtime import auth, catalog, http, openapi, openapi_page, targets, web_pages
 from fuseml.store import applications, database
 from fuseml.usecases import ownership
+from fuseml.version import __version__
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -110,7 +110,7 @@ def own_app(
     @app.get("/")
     def index() -> flask.Response:
         return http.encode(
-            {"name": "FuseML", "version": fuseml.__version__, "api": "/openapi.json", "docs": "/docs", "readiness": "/readyz"}, 200, {}
+            {"name": "FuseML", "version": __version__, "api": "/openapi.json", "docs": "/docs", "readiness": "/readyz"}, 200, {}
         )
 
     openapi_page.serve(app)

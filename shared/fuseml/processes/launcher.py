@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-import fuseml
+from fuseml import version
 from fuseml.processes import program, supervisor
 
 _START_SECONDS = 30.0
@@ -85,7 +85,7 @@ class Launcher:
         if self._spawner is not None:
             self._spawner.wait()
         control, inner = socket.socketpair()
-        folder = str(pathlib.Path(fuseml.__file__).parents[1])
+        folder = str(pathlib.Path(version.__file__).parents[1])
         with inner:
             # -I -S: independent of variables, of installed packages and of the working folder.
             self._spawner = subprocess.Popen(

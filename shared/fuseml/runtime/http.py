@@ -23,7 +23,6 @@ import pydantic
 import werkzeug.exceptions
 import werkzeug.http
 
-import fuseml
 from fuseml.domain import errors
 from fuseml.domain.documents import strict_json
 from fuseml.domain.documents.document import Parsed, parse, validate
@@ -32,6 +31,7 @@ from fuseml.runtime.operations import ErrorBody, Operation, Query
 from fuseml.runtime.readiness import Need, Readiness
 from fuseml.runtime.settings import Settings
 from fuseml.runtime.telemetry import scrape, wsgi
+from fuseml.version import __version__
 
 if TYPE_CHECKING:
     from fuseml.store import database
@@ -233,7 +233,7 @@ def caller() -> auth.Caller:
 def version() -> dict[str, str]:
     """The response of every server to `/version`; the fields are the original API's."""
     return {
-        "version": fuseml.__version__,
+        "version": __version__,
         "gitCommit": "",
         "buildDate": "",
         "golangVersion": "",

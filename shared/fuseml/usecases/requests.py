@@ -38,7 +38,7 @@ def run_spec(session: sqlmodel.Session, request: events.RunRequested) -> planner
         codeset=source.codeset,
         ref=ref,
         commit=request.commit or source.commit,
-        inputs={name: value for name, value in source.inputs.items() if name not in codeset_inputs},
+        inputs={**{name: value for name, value in source.inputs.items() if name not in codeset_inputs}, **request.inputs},
         # The credentials of the user who pushed, as in the repeated run.
         user=source.trigger.get("user") or "",
     )
@@ -134,6 +134,8 @@ def _validate(session: sqlmodel.Session, request: events.RunRequested, spec: pla
         raise _invalid("only", "give `until` or `only`, not both")
     if request.locked and request.no_cache:
         raise _invalid("no_cache", "a locked run repeats its plan with the steps that it has reused; give `locked` or `no_cache`, not both")
+    if request.locked and request.inputs:
+        raise _invalid("inputs", "a locked run repeats its plan with the inputs of the run; give `locked` or `inputs`, not both")
     if request.commit and not _COMMIT.fullmatch(request.commit):
         raise _invalid("commit", f"{request.commit[:80]!r} is not a commit; it takes all 40 (or 64) hex digits")
     if spec.codeset is None:

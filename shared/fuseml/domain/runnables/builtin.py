@@ -10,9 +10,9 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import fuseml
 from fuseml.domain.artifact import Address
 from fuseml.domain.runnables.descriptor import Runnable
+from fuseml.version import __version__
 
 PROJECT = "fuseml"
 """The project in the addresses of built-in runnables."""
@@ -211,7 +211,7 @@ def by_name() -> Mapping[str, Runnable]:
     """The built-in runnables by name."""
     steps = {str(item["name"]): item for item in _DOCUMENTS}
     tools = ({**steps[step], "name": name, "description": description} for name, (step, description) in _TOOLS.items())
-    return {str(item["name"]): Runnable.model_validate({"version": fuseml.__version__, **item}) for item in (*_DOCUMENTS, *tools)}
+    return {str(item["name"]): Runnable.model_validate({"version": __version__, **item}) for item in (*_DOCUMENTS, *tools)}
 
 
 def is_reserved(name: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import fuseml
+from fuseml import version
 from fuseml.domain import errors
 from fuseml.processes import landlock
 from fuseml.processes.landlock import Grant
@@ -156,7 +156,7 @@ def carve(path: str, protected: Sequence[str]) -> list[str]:
 def _prefixes() -> list[str]:
     """The folders of this Python, of its packages, and of FuseML."""
     interpreter = Path(os.path.realpath(sys.executable))
-    return [sys.prefix, sys.base_prefix, sys.exec_prefix, str(interpreter.parents[1]), str(Path(fuseml.__file__).parents[1])]
+    return [sys.prefix, sys.base_prefix, sys.exec_prefix, str(interpreter.parents[1]), str(Path(version.__file__).parents[1])]
 
 
 def _programs(environment: Mapping[str, str], private: Sequence[str]) -> Iterable[str]:

@@ -58,7 +58,7 @@ class Stores:
             raise errors.NotFoundError(f"there is no artifact {text}")
         exact = text.replace("@latest", f"/{VERSION}")
         holder = self.reader((opens and wanted) or Selector())
-        return artifact_planning.Held(exact, text if "@" in text else "", "s3://bucket/x", holder)
+        return artifact_planning.Held(text.partition("://")[0], exact, text if "@" in text else "", "s3://bucket/x", holder)
 
     def copied_to(self, kind: str, holder: Binding, wanted: Selector) -> Binding | None:
         target = self.reader(wanted)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fuseml.cli import options, output, session, terminal
-from fuseml.client import registry_shapes
 
-app = typer.Typer(help="Mirrors: the stores that steps read artifacts from.", **options.GROUP)
+if TYPE_CHECKING:
+    from fuseml.client import registry_shapes
+
+app = typer.Typer(help="Mirrors: the stores that steps of a project read.", **options.GROUP)
 
 Kind = Annotated[str, options.option("--kind", "-k", help="model, dataset or runnable.")]
 

@@ -165,9 +165,9 @@ class RunRequested(Payload):
     """A run is requested. `request` is the id of the request: a repeated request makes one run.
 
     `submit`: the stored `run` is to be submitted to the engine. `start`: `workflow` runs on `codeset` at `commit` with `inputs`.
-    `rerun`: `run` is repeated, with exactly its plan if `locked`, else resolved anew, with `inputs` in place of its own. `resume`: `run` continues where it failed, with another
-    `commit` and other `images` (step -> image) if given. `until` names the last step, `only` the single step to execute.
-    With `no_cache`, no step is reused from the cache.
+    `rerun`: `run` is repeated, with exactly its plan if `locked`, else resolved anew, with `inputs` in place of its own.
+    `resume`: `run` continues where it failed, with another `commit` and other `images` (step -> image) if given.
+    `until` names the last step, `only` the single step to execute. With `no_cache`, no step is reused from the cache.
     """
 
     TYPE: ClassVar[str] = "org.fuseml.run.requested.v1"

@@ -46,7 +46,7 @@ class ProjectStores:
         asked = text if isinstance(reference, artifact.Tagged) else ""
         address = artifact_names.tagged(self.session, reference) if isinstance(reference, artifact.Tagged) else text
         row = artifacts.get(self.session, address)
-        return artifact_planning.Held(address, asked, row.location or "", self.holder(row, wanted, opens=opens))
+        return artifact_planning.Held(row.kind, address, asked, row.location or "", self.holder(row, wanted, opens=opens))
 
     def reader(self, wanted: selector.Selector) -> selector.Binding:
         """See `Stores.reader`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from fuseml.domain import artifact, errors, plans, workflows
+from fuseml.domain import errors, plans, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.plans import conversions
 from fuseml.domain.registry import selector
@@ -22,10 +22,11 @@ _NOT_FOR_STEPS = frozenset({"FUSEML_GIT_TOKEN"})
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A known artifact: its address with a version, the reference by tag if it was named by one, the location of its contents if it is known,
-    and the binding of the store that holds them.
+    """A known artifact: its kind, its address with a version, the reference by tag if it was named by one, the location of its contents if it is
+    known, and the binding of the store that holds them.
     """
 
+    kind: str
     address: str
     asked: str
     uri: str
@@ -152,14 +153,14 @@ class StepArtifacts:
 
     def _fetch(self, index: int, name: str, declared: workflows.ArtifactInput) -> tuple[plans.Fetch, selector.Binding]:
         is_reference = declared.access == "reference"
-        address, asked, uri = self.value(declared.address), "", plans.text("")
+        address, asked, uri, kind = self.value(declared.address), "", plans.text(""), ""
         if all(isinstance(part, plans.TextPart) for part in address):
             held = self.places.stores.find(self.fixed(declared.address), declared.store, opens=not is_reference)
-            address, asked, uri, binding = plans.text(held.address), held.asked, plans.text(held.uri), held.binding
+            address, asked, uri, binding, kind = plans.text(held.address), held.asked, plans.text(held.uri), held.binding, held.kind
         else:
             binding, uri = self._of_step(declared)
         stored: plans.Value = ()
-        copy = self._copy(name, declared, address, asked, binding)
+        copy = self._copy(name, declared, address, asked, binding, kind)
         if copy:
             binding, step = copy
             stored, uri = ((plans.OutputPart(step=step, output=output),) for output in (conversions.COPY, conversions.COPY_URI))
@@ -179,17 +180,15 @@ class StepArtifacts:
         return fetch, binding
 
     def _copy(
-        self, name: str, declared: workflows.ArtifactInput, address: plans.Value, asked: str, holder: selector.Binding
+        self, name: str, declared: workflows.ArtifactInput, address: plans.Value, asked: str, holder: selector.Binding, kind: str
     ) -> tuple[selector.Binding, str] | None:
         """The store of the copy that the step reads, and the step that makes it; None if it reads the artifact where it is."""
         source = artifact_rules.producer(declared, self.scope)
         made = self.places.made(source.step, source.output) if source else None
-        is_known = all(isinstance(part, plans.TextPart) for part in address)
-        if not (made or is_known) or (declared.store and declared.access != "reference"):
+        kind = made.kind if made else kind
+        if not kind or (declared.store and declared.access != "reference"):
+            # The text of another step: a step reads it in the store that it names.
             return None
-        kind = (
-            made.kind if made else artifact.Address.parse("".join(part.text for part in address if isinstance(part, plans.TextPart))).kind
-        )
         # Its step alone reads what is anonymous: no mirror.
         read_from = declared.store or (None if made and made.anonymous else self.places.stores.mirror(kind))
         target = self.places.stores.copied_to(kind, holder, read_from) if read_from else None

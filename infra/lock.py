@@ -66,7 +66,7 @@ def resolve(project: str, folder: pathlib.Path, *options: str) -> dict[str, str]
     Raises RuntimeError with uv's message.
     """
     (folder / "pyproject.toml").write_text(project)
-    for name in ("README.md", "LICENSE", "shared/fuseml/__init__.py"):
+    for name in ("README.md", "LICENSE", "shared/fuseml/version.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
     _uv("lock", *options, folder=folder)

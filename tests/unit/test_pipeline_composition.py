@@ -179,9 +179,11 @@ def test_runnables_that_cannot_be_steps_are_refused(texts: list[str], message: s
         compose(*texts)
 
 
-def test_a_runnable_without_an_image_is_refused() -> None:
+def test_a_runnable_that_is_built_of_no_certain_code_is_refused() -> None:
     built = registered(name="built", image="", build={"codeset": "demo/code"})
-    assert "has no image yet" in problems("built", known=[built])[0][1]
+    assert "does not fix the commit of demo/code" in problems("built", known=[built])[0][1]
+    fixed = registered(name="built", image="", build={"codeset": "demo/code", "commit": "c" * 40})
+    assert compose("built", known=[fixed]).workflow.steps[0].runnable == "built"
 
 
 def test_a_constraint_stays_in_the_step() -> None:

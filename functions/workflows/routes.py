@@ -60,7 +60,7 @@ class WriteQuery(operations.Query):
 
 
 class DeleteQuery(operations.Query):
-    force: Annotated[bool, pydantic.Field(description="even if runs are active; they are cancelled")] = False
+    force: Annotated[bool | None, pydantic.Field(description="even if runs are active; they are cancelled")] = None
 
 
 class Revision(pydantic.BaseModel):
@@ -171,7 +171,7 @@ def register(api: http.Api, deps: Deps) -> None:
         """Create a workflow from its document."""
         if query.dry_run:
             return _dry_run(query.project)
-        return _wire(service.create(deps, http.read_document()))
+        return _wire(service.create(deps, _document()))
 
     @api.route("GET", "/workflows/schema", returns=dict)
     def get_schema() -> dict[str, object]:
@@ -188,17 +188,17 @@ def register(api: http.Api, deps: Deps) -> None:
         """Change a workflow: creates a new revision, assignments stay."""
         if query.dry_run:
             return _dry_run(query.project, name)
-        return _wire(service.update(deps, name, http.read_document()))
+        return _wire(service.update(deps, name, _document()))
 
     @api.route("DELETE", "/workflows/<name>", query=DeleteQuery, status=204, refusals=(409,))
     def delete_workflow(name: str, query: DeleteQuery) -> None:
         """Delete a workflow and its assignments; its finished runs stay, unfinished ones are cancelled with `force` and prevent it without.
 
-        Without the header `Fuseml-Client`, as clients of the original's API send it, unfinished runs are cancelled, and a missing workflow is no
-        error.
+        Without the header `Fuseml-Client`, as clients of the original's API send it, unfinished runs are cancelled unless `force` is false, and a
+        missing workflow is no error.
         """
         with clients.deletion():
-            service.delete(deps, name, force=query.force or clients.is_original())
+            service.delete(deps, name, force=clients.is_original() if query.force is None else query.force)
 
     @api.route("GET", "/workflows/<name>/revisions", query=operations.PageQuery, returns=[Revision])
     def list_revisions(name: str, query: operations.PageQuery) -> http.ListPage[Revision]:
@@ -222,7 +222,7 @@ def register(api: http.Api, deps: Deps) -> None:
         return service.compare_instances(deps, name, body.extensions, body.project, body.zone)
 
     def _dry_run(project: str, name: str | None = None) -> flask.Response:
-        workflow, findings = service.dry_run(deps, http.read_document, project, name)
+        workflow, findings = service.dry_run(deps, _document, project, name)
         document = service.to_document(workflow) if workflow else None
         return http.respond(DryRun(workflow=document, findings=[Finding.model_validate(finding) for finding in findings]), 200)
 
@@ -248,6 +248,16 @@ def register(api: http.Api, deps: Deps) -> None:
     def unassign_workflow(name: str, query: Unassignment) -> None:
         """Remove an assignment; its unfinished runs continue, or are cancelled with `cancel`."""
         service.unassign(deps, name, query.address(), cancel=query.cancel)
+
+
+def _document() -> document.Parsed:
+    """The document of the request. Clients of the original's API send an empty default where `_wire` shows one: it is none."""
+    parsed = http.read_document()
+    inputs = parsed.data.get("inputs") if clients.is_original() and isinstance(parsed.data, dict) else None
+    for item in inputs if isinstance(inputs, list) else ():
+        if isinstance(item, dict) and item.get("default") == "":
+            del item["default"]
+    return parsed
 
 
 def _wire(row: WorkflowRevision) -> dict[str, Any]:

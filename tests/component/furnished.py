@@ -124,6 +124,7 @@ class Furnished:
             post("/artifacts", {"address": f"model://demo/m/{version}", "format": "mlflow", "metrics": {"rmse": version}, **more})
         post("/artifacts", {"address": DATASET})
         assert client.put("/artifacts/retention/demo/model", json={"newest": 1000}, headers=TOKEN).status_code == 200
+        assert client.put("/artifacts/mirrors/demo/model", json={"store": {"service_resource": "s3"}}, headers=TOKEN).status_code == 200
         post("/runnables?project=demo", RUNNABLE)
         post("/sources", {"name": "team", "codeset": "demo/code", "path": "fuseml"})
         for name in ("tags/best", "labels/eu"):

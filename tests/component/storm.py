@@ -38,7 +38,7 @@ from tests.unit import kubernetes_api
 
 from . import brokers, gitea, githost, pods, tekton
 
-FUNCTIONS = ("codesets", "workflows", "runs", "artifacts", "events", "gitea_ingress", "dispatcher", "run_tracker", "housekeeper")
+FUNCTIONS = ("codesets", "workflows", "runs", "artifacts", "events", "gitea_ingress", "dispatcher", "run_tracker", "housekeeper", "sources")
 CODESETS = [f"code{number}" for number in range(3)]
 WORKFLOWS = [f"nothing{number}" for number in range(2)]
 TOKEN = "storm-token"

@@ -34,7 +34,7 @@ def test_a_common_search_is_backed_by_indexes(sqlite_store: database.Database, f
     sqlalchemy.event.listen(sqlite_store.engine, "before_cursor_execute", lambda *about: statements.append((about[2], about[3])))
     api.call("GET", f"/artifacts?{urllib.parse.urlencode(filters)}")
     read = [(text, given) for text, given in statements if "FROM artifact" in text]
-    assert len(read) == 5, "the addresses, and then the artifacts, their metrics, tags and labels"
+    assert len(read) == 6, "the addresses, and then the artifacts, their metrics, tags, labels and copies"
     with sqlite_store.engine.connect() as connection:
         for text, given in read:
             plan = [str(row[-1]) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", given)]  # type: ignore[arg-type]

@@ -22,11 +22,13 @@ from functions.housekeeper import app as housekeeper_app
 from functions.housekeeper import deps as housekeeper_deps
 from functions.run_tracker import app as tracker_app
 from functions.run_tracker import deps as tracker_deps
+from functions.sources import app as sources_app
+from functions.sources import deps as sources_deps
 from fuseml.domain import errors, events, signature
 from fuseml.embedded import broker
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, catalog, cloudevents, secrets, signing
-from fuseml.runtime.telemetry import metrics
+from fuseml.runtime.telemetry import conditions, metrics
 from fuseml.store import database, deliveries, outbox
 from fuseml.store.tables import ledger_rows, outbox_rows
 from tests import databases
@@ -57,6 +59,9 @@ class System:
                 dispatcher_deps.Deps(**common, git=git, engine=self.engine, keyring=keyring, zone="", namespace="workloads")
             ),
             "events": events_app.create_app(events_deps.Deps(**common, tokens=tokens)),
+            "sources": sources_app.create_app(
+                sources_deps.Deps(**common, git=git, keyring=keyring, tokens=tokens, conditions=conditions.Conditions())
+            ),
             "run_tracker": tracker_app.create_app(tracker_deps.Deps(**common, engine=self.engine)),
             "housekeeper": housekeeper_app.create_app(
                 housekeeper_deps.Deps(**common, git=git, engine=self.engine, keyring=keyring, check=lambda *_: ())  # type: ignore[arg-type]

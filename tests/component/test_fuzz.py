@@ -58,9 +58,10 @@ ERROR = {"name", "id", "message", "temporary", "timeout", "fault", "details"}
 
 
 def _example(operation: Mapping[str, Any]) -> dict[str, Any]:
-    """The request that the document shows: its body, or its query."""
+    """The request that the document shows: its body, or its query. Those of events have none."""
     if body := operation.get("requestBody"):
-        found = body["content"]["application/json"]["examples"]["example"]["value"]
+        content = body["content"]["application/json"]
+        found = content["examples"]["example"]["value"] if "examples" in content else {}
     else:
         found = {item["name"]: item["example"] for item in operation["parameters"] if item["in"] == "query" and "example" in item}
     text = json.dumps(found)

@@ -149,3 +149,10 @@ def test_clients_that_know_this_api_get_its_own_answers(server: Server) -> None:
     server.send("POST", "/workflows", {"name": "bare", "inputs": [{"name": "x"}], "steps": [{"name": "one", "image": "a:1"}]}, **known)
     bare: Any = server.send("GET", "/workflows/bare", **known).json
     assert bare["inputs"] == [{"name": "x"}]
+    # What a client of the original reads, and sends back, makes no required input optional.
+    shown: Any = server.send("GET", "/workflows/bare").json
+    assert shown["inputs"][0]["default"] == ""
+    sent = {name: value for name, value in shown.items() if name not in ("created", "revision")}
+    assert server.send("PUT", "/workflows/bare", sent).status_code == 200
+    again: Any = server.send("GET", "/workflows/bare", **known).json
+    assert again["inputs"] == [{"name": "x"}]

@@ -31,7 +31,7 @@ from tests.waiting import wait_until
 CODESETS = [f"code{number}" for number in range(5)]
 WORKFLOWS = [f"nothing{number}" for number in range(3)]
 # Both consumers of pushes refuse each of them.
-POISON, CONSUMERS = 3, 3
+POISON, CONSUMERS = 3, 4
 
 
 @dataclass

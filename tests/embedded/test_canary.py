@@ -219,19 +219,20 @@ def test_no_response_of_the_api_contains_a_secret(leak: Leak) -> None:
         "/catalogs": {"name": "shelf"},
         "/sources": {"name": "config"},
         "/events": {"id": "none"},
-        "/artifacts/retention": {"project": "alpha", "kind": "model"},
+        **{path: {"project": "alpha", "kind": "model"} for path in ("/artifacts/retention", "/artifacts/mirrors")},
         **{path: {"kind": "code", "project": "alpha", "name": "code", "version": commit} for path in ("/artifacts", "/lineage")},
     }
     assert server.call("PUT", f"/artifacts/code/alpha/code/{commit}/tags/best").status == 200
     server.call("PUT", "/artifacts/retention/alpha/model", {"newest": 5})
+    server.call("PUT", "/artifacts/mirrors/alpha/model", {"store": {"service_resource": "s3"}})
     server.post("/extensions", CATALOG)
     server.post("/sources", {"name": "config", "codeset": "alpha/code", "path": "fuseml"})
     statuses: dict[str, int] = {}
     for template, operations in server.get("/openapi.json")["paths"].items():
         if "get" not in operations:
             continue
-        of_retention = template.startswith("/artifacts/retention")
-        values = parameters.get("/artifacts/retention" if of_retention else f"/{template.split('/')[1]}", {"name": "none"})
+        setting = next((path for path in ("/artifacts/retention", "/artifacts/mirrors") if template.startswith(path)), "")
+        values = parameters.get(setting or f"/{template.split('/')[1]}", {"name": "none"})
         address = "http:%252F%252Fvault.example.com%252Fuser" if "endpoints" in template else "user"
         tagged = {"name": "code@best"} if template == "/artifacts/{kind}/{project}/{name}" else {}
         path = template.format_map({**values, "address": address, **tagged})

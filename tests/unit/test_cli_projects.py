@@ -77,7 +77,7 @@ def test_setting_a_project_keeps_the_server_and_the_other_way_round(laptop: Lapt
     laptop.fuseml("project", "set", "demo")
     assert json.loads(laptop.file.read_text()) == {"url": "https://team.example.org", "token": "x", "project": "demo"}
     laptop.fuseml("config", "set", "--url", "")
-    assert json.loads(laptop.file.read_text()) == {"token": "x", "project": "demo"}
+    assert json.loads(laptop.file.read_text()) == {"project": "demo"}
 
 
 def test_the_deletion_of_the_current_project_ends_it(laptop: Laptop) -> None:

@@ -204,10 +204,58 @@ sys.exit(main.run(sys.argv[1:], os.environ))
     former.write_text('{"url": "https://team.example.org", "token": "canary"}')
     environment = {"HOME": str(tmp_path), "FUSEML_HOME": str(tmp_path)}
     assert "https://team.example.org" in commands.python(script, "config", "show", environment=environment).stdout
-    commands.python(script, "config", "set", "--url", "https://team.example.org/x", environment=environment)
+    commands.python(script, "config", "set", "--url", "https://team.example.org", environment=environment)
     # The token is in one file only.
     assert [path.name for path in former.parent.iterdir()] == ["config.yaml"]
-    assert configuration.read(former.with_name("config.yaml")) == {"url": "https://team.example.org/x", "token": "canary"}
+    assert configuration.read(former.with_name("config.yaml")) == {"url": "https://team.example.org", "token": "canary"}
+
+
+def test_both_files_count_until_the_former_one_is_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / ".config" / "fuseml"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"url": "https://team.example.org", "token": "canary"}')
+    (folder / "config.yaml").write_text("currentproject: workspace\n")
+    given = CliSettings.from_env({"HOME": str(tmp_path), "FUSEML_HOME": str(tmp_path)})
+    assert (given.server_url(), given.access_token(), given.current_project()) == ("https://team.example.org", "canary", "workspace")
+    given.configure({"codeset": "iris"})
+    entries = {"url": "https://team.example.org", "token": "canary", "project": "workspace", "codeset": "iris"}
+    assert configuration.read(folder / "config.yaml") == entries
+    assert not (folder / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "configured", "token"),
+    [
+        (
+            {"token": "flag", "token_is_chosen": True},
+            {"FUSEML_SERVER_URL": "http://any:own@h"},
+            {"url": "http://h", "token": "file"},
+            "flag",
+        ),
+        ({}, {"FUSEML_SERVER_URL": "http://any:own@h", "FUSEML_TOKEN": "variable"}, {}, "own"),
+        ({}, {"FUSEML_TOKEN": "variable"}, {"url": "http://any:own@h"}, "variable"),
+        ({}, {}, {"url": "http://any:own@h", "token": "file"}, "own"),
+        ({}, {"FUSEML_SERVER_URL": "127.0.0.1:9"}, {"url": "http://127.0.0.1:9", "token": "file"}, "file"),
+        ({}, {"FUSEML_SERVER_URL": "http://other"}, {"url": "http://h", "token": "file"}, None),
+    ],
+)
+def test_a_token_is_ranked_by_its_origin(
+    arguments: dict[str, Any], variables: dict[str, str], configured: dict[str, str], token: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    configuration.write(file, configured)
+    given = CliSettings.from_env({**variables, "FUSEML_CONFIG": str(file), "FUSEML_HOME": str(tmp_path)})
+    assert dataclasses.replace(given, **arguments).access_token() == token
+
+
+def test_another_url_forgets_the_token_of_the_former_server(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    environment = {"FUSEML_CONFIG": str(file), "FUSEML_HOME": str(tmp_path)}
+    assert main.run(["config", "set", "--url", "http://a", "--token", "x"], environment) == 0
+    assert main.run(["config", "set", "--url", "http://b"], environment) == 0
+    assert configuration.read(file) == {"url": "http://b"}
+    assert main.run(["--url", "http://c", "config", "set", "--token", "y"], environment) == 0
+    assert configuration.read(file) == {"url": "http://c", "token": "y"}
 
 
 @pytest.mark.parametrize("text", ["- a", "a: [", "text"])

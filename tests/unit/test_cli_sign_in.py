@@ -68,7 +68,7 @@ def test_a_refused_token_is_not_stored(server: CannedApi, tmp_path: Path, capsys
 def test_whoami_says_that_a_token_is_refused(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["whoami"], variables(tmp_path, server.url, "canary")) == 1
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Token: --token or FUSEML_TOKEN Access: refused: the token is not valid" in shown
+    assert "Token: FUSEML_TOKEN Access: refused: the token is not valid" in shown
     assert "canary" not in shown
 
 
@@ -89,3 +89,16 @@ def test_the_page_of_the_tool_is_printed_and_opened(line: str, page: str, server
     assert commands.fuseml(*line.split(), environment=given).stdout == f"{page}\n"
     wait_until(opened.exists, "the page is opened")
     assert opened.read_text() == f"{page}\n"
+
+
+def test_no_output_shows_the_token_of_a_url(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given, with_account = environment(tmp_path), server.url.replace("://", f"://any:{TOKEN}@")
+    assert main.run(["login", with_account], given) == 0
+    assert main.run(["config", "set", "--url", with_account], given) == 0
+    assert main.run(["whoami"], given) == 0
+    assert main.run(["logout"], given) == 0
+    assert main.run(["--url", server.url.replace("://", "://any:part/of@"), "project", "list"], given) == 1
+    shown = capsys.readouterr()
+    assert TOKEN not in shown.out + shown.err
+    assert "part/of" not in shown.err
+    assert "%2F" in shown.err

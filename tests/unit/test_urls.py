@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.client import git, transport
+from fuseml.client import git, server_urls
 from fuseml.contents import mlflow
 from fuseml.domain import errors, urls
 from fuseml.githosts import gitea_api
@@ -53,8 +53,8 @@ def test_no_message_of_a_failed_connection_has_the_account_of_its_url(tmp_path: 
     fails(lambda: tracking.ensure_webhook("n", "http://x", "secret"))
     api = gitea_api.Api(WITH_ACCOUNT, "token")
     fails(lambda: api.get("/x"))
-    fails(lambda: transport.normal_url(WITH_ACCOUNT))
-    fails(lambda: transport.normal_url(f"ftp://ada:{CANARY}@host"))
+    fails(lambda: server_urls.normal(WITH_ACCOUNT))
+    fails(lambda: server_urls.normal(f"ftp://ada:{CANARY}@host"))
     fails(lambda: git.Remote(WITH_ACCOUNT, environment={"PATH": "/usr/bin:/bin"}).run("ls-remote", WITH_ACCOUNT, folder=tmp_path))  # type: ignore[arg-type]
     fails(lambda: git.clone_source(WITH_ACCOUNT, tmp_path / "x", {"PATH": "/usr/bin:/bin"}))  # type: ignore[operator]
     messages += [repr(tracking), repr(api)]

@@ -30,7 +30,7 @@ def _completes(find: Callable[[Client, str], Iterable[Mapping[str, object]]], ke
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         given = session.settings(ctx)
-        ctx.obj = dataclasses.replace(given, timeout=min(given.timeout, _SECONDS))
+        ctx.obj = dataclasses.replace(given, timeout=min(given.timeout, _SECONDS), verbose=False)
         try:
             project = ctx.params.get("project") or ctx.params.get("codeset_project") or given.current_project()
             names = (str(item[key]) for item in find(session.connect(ctx), str(project or "")))

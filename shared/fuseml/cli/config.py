@@ -30,9 +30,17 @@ def set_(
     url: Annotated[str | None, options.option("--url", help="URL of the server; empty removes it.")] = None,
     token: Annotated[str | None, options.option("--token", help="Token; `-` reads standard input, empty removes it.")] = None,
 ) -> None:
-    """Store a server's URL and token; a local server needs neither."""
+    """Store a server's URL and token; a local server needs neither.
+
+    Another URL without a token removes the former server's token.
+    """
     settings = session.settings(context)
+    url = settings.url if url is None and settings.url_is_chosen else url
+    token = settings.token if token is None and settings.token_is_chosen else token
     given = {"url": url, "token": None if token is None else session.secret(token)}
+    if url is not None and token is None and url != settings.configured().get("url"):
+        # The token is one of the former server.
+        given["token"] = ""
     file = settings.configure({key: value for key, value in given.items() if value is not None})
     terminal.echo(f"Saved in {file}.")
 

@@ -6,7 +6,7 @@ The help of the entry point shows all of them; that of a command shows only `--h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -81,7 +81,7 @@ def _callback(change: Callable[[CliSettings, Any], CliSettings]) -> Callable[[ty
 
 _CHANGES: dict[str, Callable[[CliSettings, Any], CliSettings]] = {
     "url": lambda given, value: dataclasses.replace(given, url=value, url_is_chosen=True),
-    "token": lambda given, value: dataclasses.replace(given, token=value),
+    "token": lambda given, value: dataclasses.replace(given, token=value, token_is_chosen=True),
     "home": lambda given, value: dataclasses.replace(given, home=value, home_is_chosen=True),
     "config_file": lambda given, value: dataclasses.replace(given, config=value),
     "timeout": lambda given, value: dataclasses.replace(given, timeout=value),
@@ -100,9 +100,3 @@ def _choose(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the requests to the server (FUSEML_VERBOSE).")] = False,
 ) -> None:
     """Only its options are used."""
-
-
-def names() -> Iterator[str]:
-    """The names of the options."""
-    for option in _made().values():
-        yield from option.opts

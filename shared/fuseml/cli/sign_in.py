@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from fuseml.cli import options, output, session, terminal
-from fuseml.domain import errors
+from fuseml.client import server_urls
+from fuseml.domain import errors, urls
 
 
 def login(
@@ -21,20 +22,22 @@ def login(
 
     The configuration file holds them; only you can read it.
     """
-    from fuseml.client import transport
-
     settings = session.settings(context)
-    token = session.secret(token)
+    url, _, password = urls.split(url)
+    url = server_urls.normal(url)
+    token = session.secret(token) or password or (settings.token if settings.token_is_chosen else "")
     if not token:
         if not sys.stdin.isatty():
             raise errors.InvalidError("there is no terminal to ask for the token; give it with --token - on standard input")
         token = terminal.secret(f"Token of {url}")
-    url = transport.normal_url(url)
-    context.obj = dataclasses.replace(settings, url=url, url_is_chosen=True, token=token)
+    context.obj = dataclasses.replace(settings, url=url, url_is_chosen=True, token=token, token_is_chosen=True)
     _ask(context)
     file = settings.configure({"url": url, "token": token})
     terminal.echo(f"{url} accepts the token; both are saved in {file}.")
-    for variable, value in (("FUSEML_SERVER_URL", settings.url), ("FUSEML_TOKEN", settings.token)):
+    for variable, value in (
+        ("FUSEML_SERVER_URL", "" if settings.url_is_chosen else settings.url),
+        ("FUSEML_TOKEN", "" if settings.token_is_chosen else settings.token),
+    ):
         if value and value not in (url, token):
             terminal.echo(f"{variable} is set: commands use it nevertheless.", err=True)
 
@@ -47,7 +50,7 @@ def logout(context: typer.Context) -> None:
         terminal.echo(f"{settings.config_file()} names no server.", err=True)
         return
     file = settings.configure({"url": "", "token": ""})
-    terminal.echo(f"{configured.get('url') or 'The token'} is removed from {file}. The token stays valid at the server.")
+    terminal.echo(f"{urls.shown(configured.get('url', '')) or 'The token'} is removed from {file}. The token stays valid at the server.")
 
 
 def whoami(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,11 +26,13 @@ def default_file(environment: Mapping[str, str]) -> Path:
     return Path(folder) / "fuseml" / "config.yaml"
 
 
-def former_file() -> Path:
+def former_file(environment: Mapping[str, str]) -> Path:
     """The file that former versions wrote, in the user's configuration folder of the platform."""
-    import platformdirs
+    if sys.platform in ("darwin", "win32"):
+        import platformdirs
 
-    return Path(platformdirs.user_config_dir("fuseml")) / "config.json"
+        return Path(platformdirs.user_config_dir("fuseml")) / "config.json"
+    return default_file(environment).with_name("config.json")
 
 
 def read(file: Path) -> dict[str, object]:

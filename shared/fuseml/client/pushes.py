@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fuseml.client import git, runs
-from fuseml.domain import errors
+from fuseml.domain import errors, urls
 
 if TYPE_CHECKING:
     from fuseml.client import event_shapes, shapes
@@ -38,7 +38,7 @@ def send(given: ClientSettings, registration: shapes.Registration, folder: Path,
     user = registration.get("username") or configured_user or "fuseml"
     password = registration.get("password") or configured_password or given.access_token() or ""
     remote = git.Remote(registration["codeset"]["url"], user, password, given.environment)
-    return remote.push_folder(folder, message or f"New codeset update from {location}")
+    return remote.push_folder(folder, message or f"New codeset update from {urls.shown(location)}")
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ class Client:
         given = settings.ClientSettings(
             **{**known, **{name: value for name, value in chosen.items() if value}},  # type: ignore[arg-type]  # the types of `chosen`
             url_is_chosen=bool(url),
+            token_is_chosen=bool(token),
             home_is_chosen=bool(home),
         )
         self._settings = given

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-from fuseml.client import configuration
+from fuseml.client import configuration, server_urls
 from fuseml.domain import errors, urls
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -39,6 +39,7 @@ class ClientSettings:
     home: str = ""
     home_is_chosen: bool = False
     url_is_chosen: bool = False
+    token_is_chosen: bool = False
     config: str = ""
     project: str = ""
     codeset: str = ""
@@ -70,12 +71,12 @@ class ClientSettings:
         configuration.write(file, {name: value for name, value in entries.items() if value != ""})
         if not self.config:
             # Its entries are in the new file, a token among them.
-            configuration.former_file().unlink(missing_ok=True)
+            configuration.former_file(self.environment).unlink(missing_ok=True)
         return file
 
     def _entries(self) -> Mapping[str, object]:
-        file = self.config_file()
-        return configuration.read(file if self.config or file.exists() else configuration.former_file())
+        former = {} if self.config else configuration.read(configuration.former_file(self.environment))
+        return {**former, **configuration.read(self.config_file())}
 
     def current_project(self) -> str:
         """The project of commands that name none: FUSEML_PROJECT, else that of the configuration file; empty without one."""
@@ -112,18 +113,20 @@ class ClientSettings:
         return self.url or self.configured().get("url", "") or self._local_url()
 
     def access_token(self) -> str | None:
-        """The token for `server_url`: the password in its address, else the token of the settings.
+        """The token for `server_url`. The first of: a chosen token, the password in a given URL, FUSEML_TOKEN, the configured one, the local one.
 
         A configured token and that of a local server are used only for their own server.
         """
-        url, _, password = urls.split(self._address())
-        if password:
+        if self.token_is_chosen:
+            return self.token
+        if password := urls.split(self.url)[2]:
             return password
+        url, _, password = urls.split(self._address())
         if self.home_is_chosen and not self.url_is_chosen:
             # FUSEML_TOKEN may be for another server.
             return configuration.text_of(self.home_folder() / "token") or self.token or None
-        if self.token:
-            return self.token
+        if self.token or password:
+            return self.token or password
         configured = self.configured()
         if configured.get("token") and _same(url, configured.get("url", "")):
             return configured["token"]
@@ -136,10 +139,10 @@ class ClientSettings:
         token = self.access_token()
         if not token:
             return "none"
+        if token == self.token:
+            return "--token" if self.token_is_chosen else "FUSEML_TOKEN"
         if token == urls.split(self._address())[2]:
             return "the server's URL"
-        if token == self.token:
-            return "--token or FUSEML_TOKEN"
         from_file = token == self.configured().get("token") and not self.home_is_chosen
         return str(self.config_file() if from_file else self.home_folder() / "token")
 
@@ -171,4 +174,8 @@ def values(environment: Mapping[str, str]) -> Values:
 
 
 def _same(one: str, other: str) -> bool:
-    return bool(other) and one.rstrip("/") == other.rstrip("/")
+    """Whether both are the URL of one server, as far as the spelling shows it."""
+    try:
+        return bool(other) and server_urls.normal(one) == server_urls.normal(other)
+    except errors.InvalidError:
+        return False

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlencode, urlsplit
 
-from fuseml.client import refusals
+from fuseml.client import refusals, server_urls
 from fuseml.domain import errors, urls
 from fuseml.runtime import catalog
 from fuseml.version import __version__
@@ -31,7 +31,6 @@ PAGE = 100
 # Every function serves /version and /readyz; the client requests them from this one.
 _ANY_FUNCTION = "workflows"
 
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,<]*\brel="?next"?')
 
 
@@ -42,20 +41,6 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-def normal_url(url: str) -> str:
-    """`url` with a scheme and without trailing slashes. Raises InvalidError for an invalid URL and for one with an account."""
-    text = url.strip()
-    if "://" not in text:
-        # As in the original: without a scheme, https is meant, except on this machine, which has no certificate.
-        text = f"{'http' if text.partition('/')[0].rpartition(':')[0] in _LOCAL_HOSTS or text in _LOCAL_HOSTS else 'https'}://{text}"
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise errors.InvalidError(f"{urls.shown(url)!r} is not a server's URL; write it like http://127.0.0.1:8000")
-    if "@" in parts.netloc:
-        raise errors.InvalidError("the server's URL contains credentials; write the token as http://any:TOKEN@HOST, or set FUSEML_TOKEN")
-    return text.rstrip("/")
 
 
 def address(*segments: str) -> str:
@@ -84,13 +69,13 @@ def _json(response: Response) -> object:
 class Transport:
     """Requests to one server over persistent connections. Threads may share it.
 
-    A password in the URL is the token, and takes the place of `token`.
+    A password in the URL is the token, unless `token` is given.
     """
 
     def __init__(self, url: str, token: str | None, timeout: float, trace: Callable[[str], object] | None = None) -> None:
         bare, _, password = urls.split(url)
-        self.url = normal_url(bare if password else url)
-        token = password or token
+        self.url = server_urls.normal(bare if password else url)
+        token = token or password or None
         if token is not None and not (token.isascii() and token.isprintable()):
             raise errors.InvalidError("the token contains characters that no token has; check FUSEML_TOKEN and the token's file")
         self.token = token

@@ -280,6 +280,77 @@ def test_files_that_are_no_text_or_too_many_are_refused(team: Sourced) -> None:
     assert team.state() == STATE
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"fuseml/projects/\udcff.yaml": "name: gamma\n"},
+        {"fuseml/projects/bad.yaml": 'name: gamma\ndescription: "\\0"\n'},
+        {"fuseml/assignments/bad.yaml": 'workflow: "train\\0"\npattern: model://*\n'},
+    ],
+)
+def test_text_that_no_database_holds_is_refused_and_other_sources_go_on(team: Sourced, file: dict[str, str]) -> None:
+    team.commit({"fuseml/projects/b.yaml": "name: of-next\n"}, branch="next")
+    team.add("zone", branch="next")
+    team.commit({**FILES, **file})
+    team.commit({"fuseml/projects/b.yaml": "name: of-next-too\n"}, branch="next")
+    team.tick()
+    assert team.call("GET", "/sources/team")["state"] == "refused"
+    assert "of-next-too" in team.state()["project"]
+
+
+def test_one_source_with_a_fault_of_the_server_leaves_the_others(team: Sourced, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise RuntimeError("a fault of the server")
+
+    branches = ("main", "next")
+    team.commit({"fuseml/projects/b.yaml": "name: gamma\n"}, branch="next")
+    team.add("zone", branch="next")
+    heads = [team.commit({"fuseml/projects/a.yaml": f"name: of-{branch}\n"}, branch=branch) for branch in branches]
+    team.git.meanwhile = fail
+    team.tick()
+    assert "RuntimeError: a fault of the server" in caplog.text
+    assert sum(source["commit"] in heads for source in team.call("GET", "/sources")) == 1
+    team.tick()
+    assert set(team.state()["project"]) == {"of-main", "of-next"}
+
+
+def test_refused_files_are_read_again_after_a_push_only(team: Sourced) -> None:
+    team.commit(changed(registry__bad="id: bad\nversoin: 1\n"))
+    team.tick()
+    read, checked = team.git.listed, team.call("GET", "/sources/team")["checked"]
+    team.tick()
+    assert team.git.listed == read
+    assert team.call("GET", "/sources/team")["checked"] > checked
+    team.sync()
+    assert team.git.listed == read + 1
+    # What other things speak against is tried again.
+    team.commit(changed(assignments__bad="workflow: train\ncodeset: demo/gone\n"))
+    team.tick()
+    team.tick()
+    assert team.git.listed == read + 3
+
+
+def test_a_synced_source_that_cannot_be_read_any_more_says_so(team: Sourced, caplog: pytest.LogCaptureFixture) -> None:
+    before = team.call("GET", "/sources/team")
+    team.git.away = True
+    team.tick()
+    answer = team.call("GET", "/sources/team")
+    assert (answer["state"], answer["message"], answer["checked"] > before["checked"]) == ("unreadable", "the git host is away", True)
+    team.git.away = False
+    team.tick()
+    assert team.call("GET", "/sources/team")["state"] == "synced"
+    assert "the source team: works again" in caplog.text
+    caplog.clear()
+    with team.store.write() as session:
+        codesets.delete_codeset(session, "demo", "config")
+    team.tick()
+    team.tick()
+    answer = team.call("GET", "/sources/team")
+    assert (answer["state"], "there is no codeset demo/config" in answer["message"]) == ("unreadable", True)
+    assert "works again" not in caplog.text
+    assert len([entry for entry in caplog.records if entry.levelname == "WARNING" and "no codeset" in entry.message]) == 1
+
+
 def test_what_could_not_be_applied_is_applied_once_it_can_be(team: Sourced) -> None:
     team.commit(changed(assignments__more="workflow: train\ncodeset: alpha/code\n"))
     assert team.sync()["state"] == "refused"

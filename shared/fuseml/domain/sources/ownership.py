@@ -1,4 +1,4 @@
-"""Who may change what: a source changes and deletes only what it has made, or was explicitly allowed to adopt."""
+"""Ownership of items: a source changes and deletes only what it has made, or was explicitly allowed to adopt."""
 
 from __future__ import annotations
 

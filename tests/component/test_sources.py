@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,7 @@ def test_events_wait_for_a_broker_that_is_away(team: Sourced) -> None:
         ({"workflows__bad": "name: bad\nsteps:\n  - name: a\n    image: '{{ inputs.x }}'\n"}, "fuseml/workflows/bad.yaml", 4, "x"),
         ({"assignments__bad": "workflow: train\n"}, "fuseml/assignments/bad.yaml", 1, "either a codeset"),
         ({"assignments__bad": "workflow: train\ncodeset: demo/gone\n"}, "fuseml/assignments/bad.yaml", 1, "no codeset demo/gone"),
+        ({"assignments__bad": "workflow: train\npattern: code://demo/gone\n"}, "fuseml/assignments/bad.yaml", 1, "no codeset demo/gone"),
         ({"assignments__bad": "workflow: gone\ncodeset: demo/code\n"}, "fuseml/assignments/bad.yaml", 1, "no workflow named 'gone'"),
         ({"projects__bad": "name: a b\n"}, "fuseml/projects/bad.yaml", 1, "'a b' is not a valid name"),
         ({"registry__bad": record("bad", secret="the-token")}, "fuseml/registry/bad.yaml", 1, "an API token of this server"),
@@ -487,6 +489,45 @@ def test_a_record_that_assigned_workflows_need_is_not_deleted(team: Sourced) -> 
     assert team.sync()["state"] == "synced"
 
 
+def test_the_remedies_of_refused_deletions_fit_a_source(team: Sourced) -> None:
+    needing = workflow("use") + "    extensions: [{name: store, service_resource: s3}]\n"
+    team.commit(changed(workflows__use=needing, assignments__use="workflow: use\ncodeset: demo/code\n"))
+    assert team.sync()["state"] == "synced"
+    team.call("PUT", "/extensions/minio/services/s3/credentials/account", {"configuration": {"KEY": "x"}})
+    team.commit(changed(minio=None, workflows__use=needing, assignments__use="workflow: use\ncodeset: demo/code\n"))
+    message = team.sync()["message"]
+    assert ("force" in message, "change or unassign them first" in message) == (False, True)
+    team.commit({"fuseml/assignments/a.yaml": "workflow: train\npattern: model://*\n"}, branch="next")
+    team.commit(FILES)
+    team.sync()
+    assert team.add("other", branch="next")["state"] == "synced"
+    team.commit(changed(train=None, assigned=None))
+    assert "assigned to model://* by the source 'other'; remove it from that source" in team.sync()["message"]
+
+
+def test_a_source_never_removes_a_record_that_took_the_place_of_its_address(api: Sourced, server: Server, elsewhere: Clone) -> None:
+    api.add("foreign", codeset=None, url=server.url())
+    api.call("DELETE", "/extensions/foreign", status=204)
+    api.call("POST", "/extensions", {"id": "foreign", "product": "minio"}, status=201)
+    api.call("DELETE", "/sources/foreign", status=204)
+    with api.store.read() as session:
+        assert extensions.get(session, "foreign").product == "minio"
+
+
+def test_the_address_of_a_source_is_no_record_of_another_one(team: Sourced, server: Server, elsewhere: Clone) -> None:
+    url = server.url()
+    account = {"id": "account", "default": True, "configuration": {"username": "ada", "password": "correct horse"}}
+    address = f"http://{url.rpartition('@')[2]}"
+    service = {"id": "source", "resource": "fuseml-source", "endpoints": [{"url": address}], "credentials": [account]}
+    foreign = json.dumps({"id": "foreign", "product": "git", "services": [service]})
+    team.commit(changed(registry__foreign=foreign))
+    assert team.sync()["state"] == "synced"
+    refused = team.add("foreign", codeset=None, url=url, status=409)
+    assert "the record 'foreign' belongs to the source 'team'" in refused["message"]
+    team.call("DELETE", "/sources/team?delete=true", status=204)
+    assert team.add("foreign", codeset=None, url=url)["name"] == "foreign"
+
+
 # Drift
 
 
@@ -510,6 +551,14 @@ def test_changes_by_hand_are_shown_and_undone_by_the_next_sync(team: Sourced) ->
     assert [change["by_hand"] for change in team.sync()["changes"]] == [True] * 3
     assert team.state() == STATE
     assert team.call("GET", "/sources/team")["drifted"] == 0
+
+
+def test_a_change_by_hand_of_a_setting_with_the_name_of_a_read_only_field_is_shown(team: Sourced) -> None:
+    file = json.loads(FILES["fuseml/registry/minio.yaml"])
+    team.commit(changed(minio=json.dumps({**file, "configuration": {"status": "a", "revision": "1"}})))
+    assert team.sync()["state"] == "synced"
+    team.call("PUT", "/extensions/minio", {"configuration": {"status": "b", "revision": "1"}})
+    assert team.call("GET", "/sources/team")["drifted"] == 1
 
 
 def test_a_file_that_moves_is_no_change(team: Sourced) -> None:

@@ -81,14 +81,14 @@ class Host(EmbeddedGitHost):
 
 
 class Sourced:
-    """`published` are the events, in order. While `away` no broker accepts any. The codesets are `demo/config` and `demo/code`."""
+    """`deps` are those of `sources`. `published` are the events, in order. While `away` no broker accepts any. The codesets are `demo/config` and `demo/code`."""
 
     def __init__(self, store: database.Database, folder: Path, *, interval: float = 0) -> None:
         self.store, self.folder = store, folder
         self.published, self.away = list[events.Event](), False
         (folder / "git").mkdir(parents=True, exist_ok=True)
         self.git = Host(folder / "git", "http://127.0.0.1:1/git")
-        deps = sources_deps.Deps(
+        self.deps = deps = sources_deps.Deps(
             store=store,
             publisher=self,
             signer=event_keys.SIGNER,

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from functions.events import timeline
+from functions.sources import reading
 from fuseml.domain import events
 from fuseml.runtime import clock
-from fuseml.store import codesets, database, decisions, extensions, outbox, runs
+from fuseml.store import codesets, database, decisions, extensions, outbox, runs, sources
 from fuseml.store.tables import run_rows
 from tests.component.githost import Clone, Server, clone, server
 from tests.component.sourced import KEYRING, Sourced, record, workflow
@@ -280,6 +281,21 @@ def test_files_that_are_no_text_or_too_many_are_refused(team: Sourced) -> None:
     team.commit({"fuseml/projects/all.yaml": "\n---\n".join(f"name: p{number}" for number in range(1001))})
     assert "more than 1000 items" in team.sync()["message"]
     assert team.state() == STATE
+
+
+def test_the_files_of_a_codeset_are_read_within_bounds(team: Sourced) -> None:
+    with team.store.read() as session:
+        row = sources.get(session, "team")
+    look = reading.look(team.deps, row, seconds=0)
+    assert (look.temporary, look.problem) == (True, "the 4 files of the source could not be read within 0 seconds")
+    team.commit({f"fuseml/projects/{number}.yaml": f"# {number}\n" + "#" * 1_000_000 for number in range(9)})
+    answer = team.sync()
+    assert (answer["state"], answer["message"]) == (
+        "unreadable",
+        "the files of the source take more than 8.0 MiB; divide it into several sources",
+    )
+    team.commit({"fuseml/projects/a.yaml": "#" * (1 << 20) + "\n"})
+    assert "'fuseml/projects/a.yaml' has 1048577 bytes, more than 1048576" in team.sync()["message"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from fuseml.domain import artifact, errors, events
 from fuseml.domain.runnables import builtin, descriptor, matching, reference
 from fuseml.domain.runnables.descriptor import Runnable
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import artifact_names, artifacts, codesets, paging, runnables, workflows
+from fuseml.store import artifact_copies, artifact_names, artifacts, codesets, executions, paging, runnables, workflows
 from fuseml.usecases import runnables as registry
 
 DEFAULT_PROJECT = "workspace"
@@ -211,6 +211,7 @@ def delete(deps: Deps, name: str, project: str, version: str, by: str) -> None:
         payloads: list[events.Payload] = []
         if described is not None:
             noted = artifact_names.note_deletion(session, described, by, clock.now())
+            executions.forget(session, artifact_copies.discard(session, address, clock.ahead(deps.contents_grace)))
             artifacts.delete(session, described)
             payloads.append(events.ArtifactDeleted(address=address, by=by, change=noted.sequence or 0, digest=row.digest))
         enqueued = cloudevents.enqueue(session, *payloads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from functions.sources.deps import Deps
 from fuseml.domain import errors
 from fuseml.domain.sources import files
 from fuseml.githosts import snapshots
-from fuseml.githosts.limits import MIB
+from fuseml.githosts.limits import MIB, size
 from fuseml.store import codesets, sources
 from fuseml.usecases import repositories
 
@@ -44,13 +45,10 @@ NOTHING = files.Declared([], [])
 def look(deps: Deps, row: sources.Source, *, seconds: float = 20) -> Look:
     """Read the source now. A repository that cannot be read is a result."""
     try:
-        commit = head(deps, row, seconds=seconds)
-        if not commit:
-            return Look(row.name, row.generation, "", NOTHING)
-        commit, found = _files(deps, row, commit, seconds)
+        commit, found = _of_codeset(deps, row, seconds) if row.codeset else _of_repository(deps, row, seconds)
     except errors.FusemlError as error:
         return Look(row.name, row.generation, "", NOTHING, error.message, isinstance(error, errors.TemporaryError))
-    return Look(row.name, row.generation, commit, files.read(row.path, found))
+    return Look(row.name, row.generation, commit, files.read(row.path, found) if commit else NOTHING)
 
 
 def head(deps: Deps, row: sources.Source, *, seconds: float = 20) -> str:
@@ -80,22 +78,33 @@ def ref_of(session: sqlmodel.Session, row: sources.Source) -> str:
     return f"refs/heads/{row.branch}" if row.branch else codesets.default_ref(session, row.project, row.codeset)
 
 
-def _files(deps: Deps, row: sources.Source, commit: str, seconds: float) -> tuple[str, Mapping[str, bytes]]:
-    if not row.codeset:
-        repository, account = _registered(deps, row)
-        snapshot = snapshots.read(repository.url, account, lambda path: files.is_wanted(row.path, path), repository.branch, seconds=seconds)
-        return snapshot.commit, snapshot.files
+def _of_repository(deps: Deps, row: sources.Source, seconds: float) -> tuple[str, Mapping[str, bytes]]:
+    repository, account = _registered(deps, row)
+    snapshot = snapshots.read(repository.url, account, lambda path: files.is_wanted(row.path, path), repository.branch, seconds=seconds)
+    return snapshot.commit, snapshot.files
+
+
+def _of_codeset(deps: Deps, row: sources.Source, seconds: float) -> tuple[str, Mapping[str, bytes]]:
+    deadline = time.monotonic() + seconds
+    commit = head(deps, row)
+    if not commit:
+        return "", {}
     wanted = [path for path in deps.git.paths(row.project, row.codeset, commit) if files.is_wanted(row.path, path)]
     if len(wanted) > _MOST_FILES:
         raise errors.TooLargeError(f"the source has {len(wanted)} files, more than {_MOST_FILES}")
     found: dict[str, bytes] = {}
-    left = _TOTAL
+    total = 0
     for path in wanted:
+        # A git host may take long for each of many files.
+        if time.monotonic() > deadline:
+            raise errors.TemporaryError(f"the {len(wanted)} files of the source could not be read within {seconds:g} seconds")
         try:
-            found[path] = deps.git.read(row.project, row.codeset, commit, path, min(_FILE, left))
+            found[path] = deps.git.read(row.project, row.codeset, commit, path, _FILE)
         except errors.NotFoundError:
             continue  # a link or a submodule
-        left -= len(found[path])
+        total += len(found[path])
+        if total > _TOTAL:
+            raise errors.TooLargeError(f"the files of the source take more than {size(_TOTAL)}; divide it into several sources")
     return commit, found
 
 

@@ -57,13 +57,13 @@ def settle_push(deps: Deps, session: sqlmodel.Session, event: events.Event, look
 
 
 def on_tick(deps: Deps, event: events.Event) -> None:
-    """Look at the sources that are due. A tick that anyone may have sent is only a hint: it makes no source due."""
+    """Look at the sources that are due. A tick from any sender is only a hint: it makes no source due."""
     if event.type != events.TICK:
         return
     earliest = clock.ago(deps.interval)
     with deps.store.read() as session:
         due = [row for row in sources.listed(session) if row.checked <= earliest]
-    # In another order each time: those that time runs out for are not always the same.
+    # In another order each time: time does not always run out for the same ones.
     random.shuffle(due)
     deadline = time.monotonic() + _SECONDS
     for row in due:
@@ -75,7 +75,7 @@ def on_tick(deps: Deps, event: events.Event) -> None:
 def _visit(deps: Deps, row: sources.Source, event: events.Event) -> None:
     subject = f"the source {row.name}"
     try:
-        if row.state == "synced" and reading.head(deps, row, seconds=_SECONDS_EACH) == row.commit:
+        if _is_done(deps, row):
             with deps.store.write() as session:
                 stored = sources.find(session, row.name)
                 if stored is not None and stored.generation == row.generation:
@@ -84,11 +84,28 @@ def _visit(deps: Deps, row: sources.Source, event: events.Event) -> None:
         else:
             row = service.reconcile(deps, row.name, cause=(event.source, event.id), seconds=_SECONDS_EACH)
     except errors.NotFoundError as error:
+        # The source was removed meanwhile.
         _log.info("%s: %s", subject, error.message)
+        return
     except errors.FusemlError as error:
         deps.conditions.fault(_log, subject, error.message)
+        return
+    except Exception:
+        # The other sources are looked at nevertheless.
+        _log.exception("%s could not be looked at", subject)
         return
     if row.state == "unreadable":
         deps.conditions.fault(_log, subject, row.message)
     else:
         deps.conditions.well(_log, subject)
+
+
+def _is_done(deps: Deps, row: sources.Source) -> bool:
+    """Whether the newest commit is the one that was applied, or refused for faults of its files."""
+    if row.state != "synced" and not settling.is_final(row):
+        return False
+    try:
+        return reading.head(deps, row, seconds=_SECONDS_EACH) == row.seen
+    except errors.FusemlError:
+        # The look fails as well, and then the fault is its result.
+        return False

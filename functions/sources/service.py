@@ -135,6 +135,7 @@ def _add_repository(deps: Deps, place: Place, path: str, by: str) -> None:
     # Before the account is sent to the repository.
     own_tokens.refuse(deps.tokens, draft)
     with deps.store.read() as session:
+        _refuse_owned(session, place.name)
         known = repositories.same(session, repository, reading.USE)
         if known and account.password:
             repositories.expect_account(extensions.get(session, place.name), account, deps.keyring, reading.USE)
@@ -144,12 +145,20 @@ def _add_repository(deps: Deps, place: Place, path: str, by: str) -> None:
     sealed = registry.create(extension.map_secrets(draft, deps.keyring.seal), clock.now(), _new_id)
     payloads: list[events.Payload] = []
     with deps.store.write() as session:
+        _refuse_owned(session, place.name)
         _save_new(session, sources.Source(name=place.name, path=path, by=by, created=clock.now()))
         if repositories.same(session, repository, reading.USE) is None:
             extensions.add(session, sealed, clock.now())
             payloads = [events.ExtensionRegistered(extension=sealed.id, revision=sealed.revision)]
         enqueued = cloudevents.enqueue(session, *payloads)
     cloudevents.relay(deps.store, deps.publisher, enqueued)
+
+
+def _refuse_owned(session: sqlmodel.Session, record: str) -> None:
+    """Raises ConflictError for a record that a source makes: it cannot also hold the address of a source."""
+    owner = sources.owner(session, ("extension", record))
+    if owner:
+        raise errors.ConflictError(f"the record {record!r} belongs to the source {owner!r}; choose another name")
 
 
 def reconcile(deps: Deps, name: str, *, adopt: bool = False, cause: tuple[str, str] | None = None, seconds: float = 20) -> sources.Source:
@@ -206,11 +215,16 @@ def remove(deps: Deps, name: str, *, delete: bool) -> None:
                 raise errors.ConflictError(f"nothing was deleted: {settling.reason(applied.refusals)}", details=_details(applied.refusals))
             payloads += applied.payloads
         sources.remove(session, row)
-        if not row.codeset and extensions.is_known(session, name):
+        if not row.codeset and _is_address(session, name):
             removed = extensions.remove(session, name)
             payloads.append(events.ExtensionRemoved(extension=removed.id, revision=removed.revision))
         enqueued = cloudevents.enqueue(session, *payloads)
     cloudevents.relay(deps.store, deps.publisher, enqueued)
+
+
+def _is_address(session: sqlmodel.Session, name: str) -> bool:
+    """Whether the record of the name is that with the address of a source: it may be another one, registered by hand in its place."""
+    return extensions.is_known(session, name) and repositories.of_record(extensions.get(session, name), reading.USE) is not None
 
 
 def _details(refusals: Sequence[files.Refusal]) -> Mapping[str, object]:

@@ -9,13 +9,16 @@ import sqlmodel
 
 from functions.sources import applying, reading
 from functions.sources.deps import Deps
-from fuseml.domain import events
+from fuseml.domain import events, inert_text
 from fuseml.domain.sources import files
 from fuseml.runtime import clock
 from fuseml.store import sources
+from fuseml.version import __version__
 
 _SHOWN_CHANGES = 200
 _REASON = 500
+# In a stored refusal: the version that has found the fault in the files themselves; another version may read them otherwise.
+_JUDGED = "judged"
 
 
 def is_current(session: sqlmodel.Session, look: reading.Look) -> bool:
@@ -30,7 +33,7 @@ def settle(deps: Deps, session: sqlmodel.Session, row: sources.Source, look: rea
     row.generation += 1
     row.checked = clock.now()
     if look.problem:
-        row.state, row.message = "unreadable", look.problem[:_REASON]
+        row.state, row.message = "unreadable", inert_text.visible(look.problem[:_REASON])
         sources.save(session, row)
         return []
     if not look.commit:
@@ -38,8 +41,9 @@ def settle(deps: Deps, session: sqlmodel.Session, row: sources.Source, look: rea
         sources.save(session, row)
         return []
     applied = applying.apply(deps, session, row, look.declared, adopt=adopt)
+    judged = __version__ if look.declared.refusals else ""
     row.seen = look.commit
-    row.refusals = [dataclasses.asdict(refusal) for refusal in applied.refusals]
+    row.refusals = [{**dataclasses.asdict(refusal), _JUDGED: judged} for refusal in applied.refusals]
     if applied.refusals:
         row.state, row.message = "refused", reason(applied.refusals)
         news: list[events.Payload] = [events.SourceRefused(name=row.name, commit=look.commit, reason=row.message)]
@@ -59,6 +63,11 @@ def settle(deps: Deps, session: sqlmodel.Session, row: sources.Source, look: rea
     sources.save(session, row)
     is_new = bool(applied.changes) or (row.state, row.message, row.commit, row.seen) != before
     return [*applied.payloads, *(news if is_new else [])]
+
+
+def is_final(row: sources.Source) -> bool:
+    """Whether this version of FuseML has refused the files at `seen` for faults of their own, which only another commit can mend."""
+    return row.state == "refused" and bool(row.refusals) and all(item.get(_JUDGED) == __version__ for item in row.refusals)
 
 
 def reason(refusals: Sequence[files.Refusal]) -> str:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from functions.workflows.deps import Deps
 from fuseml import artifactstores
 from fuseml.domain import errors, events, plans
-from fuseml.domain.artifacts import subscription
 from fuseml.domain.documents import document
 from fuseml.domain.registry import extension
 from fuseml.domain.workflows import Workflow, lint, loading, portability
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import codesets, extensions, paging, runs, workflows
-from fuseml.usecases import planner, requests, runnables
+from fuseml.usecases import assigning, planner, requests, runnables
 
 
 def page(deps: Deps, limit: int, cursor: str | None, name: str | None) -> paging.Slice[workflows.WorkflowRevision]:
@@ -146,17 +144,8 @@ def delete(deps: Deps, name: str, *, force: bool) -> None:
 
 def assign(deps: Deps, name: str, pattern: str) -> None:
     """Assign a workflow; a repetition changes nothing. Raises NotFoundError for workflow and codeset, InvalidError for the pattern."""
-    subscription.parse(pattern)
     with deps.store.write() as session:
-        kind, _, rest = pattern.partition("://")
-        if kind == "code" and "*" not in rest:
-            codesets.codeset(session, *rest.split("/", 1))
-        revision = workflows.revision(session, name)
-        project = rest.partition("/")[0]
-        runnables.check(session, Workflow.model_validate(revision.document), "" if "*" in project else project, lambda _: None)
-        row = workflows.assign(session, uuid.uuid4().hex, name, pattern, clock.now())
-        changes = [events.WorkflowAssigned(workflow=name, pattern=pattern, assignment=row.id)] if row is not None else []
-        enqueued = cloudevents.enqueue(session, *changes)
+        enqueued = cloudevents.enqueue(session, *assigning.assign(session, name, pattern))
     cloudevents.relay(deps.store, deps.publisher, enqueued)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,17 @@ def workflow(name: str, image: str = "shell:1") -> str:
 
 
 class Host(EmbeddedGitHost):
-    """A git host that may be away. `meanwhile` happens once, after the files of a commit were listed."""
+    """A git host that may be away. `meanwhile` happens once, after the files of a commit were listed.
+
+    `listed` counts the commits whose files were read.
+    """
 
     away = False
+    listed = 0
     meanwhile: Callable[[], object] | None = None
 
     def paths(self, project: str, codeset: str, commit: str) -> list[str]:
+        self.listed += 1
         found = super().paths(project, codeset, commit)
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile:
@@ -75,14 +81,14 @@ class Host(EmbeddedGitHost):
 
 
 class Sourced:
-    """`published` are the events, in order. While `away` no broker accepts any. The codesets are `demo/config` and `demo/code`."""
+    """`deps` are those of `sources`. `published` are the events, in order. While `away` no broker accepts any. The codesets are `demo/config` and `demo/code`."""
 
     def __init__(self, store: database.Database, folder: Path, *, interval: float = 0) -> None:
         self.store, self.folder = store, folder
         self.published, self.away = list[events.Event](), False
         (folder / "git").mkdir(parents=True, exist_ok=True)
         self.git = Host(folder / "git", "http://127.0.0.1:1/git")
-        deps = sources_deps.Deps(
+        self.deps = deps = sources_deps.Deps(
             store=store,
             publisher=self,
             signer=event_keys.SIGNER,
@@ -149,7 +155,7 @@ class Sourced:
             for path, content in files.items():
                 blob = Blob.from_string(content if isinstance(content, bytes) else content.encode())
                 repository.object_store.add_object(blob)
-                blobs.append((path.encode(), blob.id, 0o100644))
+                blobs.append((os.fsencode(path), blob.id, 0o100644))
             made = Commit()
             made.tree = commit_tree(repository.object_store, blobs)
             made.author = made.committer = b"Ada <ada@example.com>"

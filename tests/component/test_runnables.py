@@ -10,8 +10,9 @@ import yaml
 import fuseml
 from fuseml.domain.runnables import builtin
 from fuseml.runtime import clock, cloudevents
-from fuseml.store import artifact_names, artifacts, database, workflows
+from fuseml.store import artifact_copies, artifact_names, artifacts, database, workflows
 from fuseml.store import runnables as stored
+from fuseml.store.tables import retention_rows
 from tests.component import dying
 from tests.component.runnable_api import NOON, Runnables
 from tests.component.test_backbone_crashes import in_a_process
@@ -291,6 +292,18 @@ def test_a_runnable_that_a_workflow_uses_is_not_deleted(api: Runnables) -> None:
     api.call("DELETE", "/runnables/fit?project=demo&version=1.1.0", status=404)
     with api.store.read() as session:
         assert artifacts.find(session, ADDRESS) is None
+
+
+def test_the_copies_of_a_deleted_runnable_go_with_it(api: Runnables) -> None:
+    api.register("fit")
+    place = "runnable://demo/fit/copy"
+    copy = artifact_copies.ArtifactCopy(address=ADDRESS, store="own/store", copy_address=place, location="s3://b/p", created=NOON)
+    with api.store.write() as session:
+        artifact_copies.record(session, copy, None)
+    api.call("DELETE", "/runnables/fit?project=demo&version=1.0.0", status=204)
+    with api.store.read() as session:
+        assert artifact_copies.of(session, [ADDRESS]) == {}
+        assert session.get(retention_rows.ArtifactRemoval, place) is not None
 
 
 def test_a_tagged_runnable_is_not_deleted(api: Runnables) -> None:

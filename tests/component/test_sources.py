@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from functions.events import timeline
+from functions.sources import reading
 from fuseml.domain import events
 from fuseml.runtime import clock
-from fuseml.store import codesets, database, decisions, extensions, outbox, runs
+from fuseml.store import codesets, database, decisions, extensions, outbox, runs, sources
 from fuseml.store.tables import run_rows
 from tests.component.githost import Clone, Server, clone, server
 from tests.component.sourced import KEYRING, Sourced, record, workflow
@@ -240,6 +242,7 @@ def test_events_wait_for_a_broker_that_is_away(team: Sourced) -> None:
         ({"workflows__bad": "name: bad\nsteps:\n  - name: a\n    image: '{{ inputs.x }}'\n"}, "fuseml/workflows/bad.yaml", 4, "x"),
         ({"assignments__bad": "workflow: train\n"}, "fuseml/assignments/bad.yaml", 1, "either a codeset"),
         ({"assignments__bad": "workflow: train\ncodeset: demo/gone\n"}, "fuseml/assignments/bad.yaml", 1, "no codeset demo/gone"),
+        ({"assignments__bad": "workflow: train\npattern: code://demo/gone\n"}, "fuseml/assignments/bad.yaml", 1, "no codeset demo/gone"),
         ({"assignments__bad": "workflow: gone\ncodeset: demo/code\n"}, "fuseml/assignments/bad.yaml", 1, "no workflow named 'gone'"),
         ({"projects__bad": "name: a b\n"}, "fuseml/projects/bad.yaml", 1, "'a b' is not a valid name"),
         ({"registry__bad": record("bad", secret="the-token")}, "fuseml/registry/bad.yaml", 1, "an API token of this server"),
@@ -278,6 +281,92 @@ def test_files_that_are_no_text_or_too_many_are_refused(team: Sourced) -> None:
     team.commit({"fuseml/projects/all.yaml": "\n---\n".join(f"name: p{number}" for number in range(1001))})
     assert "more than 1000 items" in team.sync()["message"]
     assert team.state() == STATE
+
+
+def test_the_files_of_a_codeset_are_read_within_bounds(team: Sourced) -> None:
+    with team.store.read() as session:
+        row = sources.get(session, "team")
+    look = reading.look(team.deps, row, seconds=0)
+    assert (look.temporary, look.problem) == (True, "the 4 files of the source could not be read within 0 seconds")
+    team.commit({f"fuseml/projects/{number}.yaml": f"# {number}\n" + "#" * 1_000_000 for number in range(9)})
+    answer = team.sync()
+    assert (answer["state"], answer["message"]) == (
+        "unreadable",
+        "the files of the source take more than 8.0 MiB; divide it into several sources",
+    )
+    team.commit({"fuseml/projects/a.yaml": "#" * (1 << 20) + "\n"})
+    assert "'fuseml/projects/a.yaml' has 1048577 bytes, more than 1048576" in team.sync()["message"]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"fuseml/projects/\udcff.yaml": "name: gamma\n"},
+        {"fuseml/projects/bad.yaml": 'name: gamma\ndescription: "\\0"\n'},
+        {"fuseml/assignments/bad.yaml": 'workflow: "train\\0"\npattern: model://*\n'},
+    ],
+)
+def test_text_that_no_database_holds_is_refused_and_other_sources_go_on(team: Sourced, file: dict[str, str]) -> None:
+    team.commit({"fuseml/projects/b.yaml": "name: of-next\n"}, branch="next")
+    team.add("zone", branch="next")
+    team.commit({**FILES, **file})
+    team.commit({"fuseml/projects/b.yaml": "name: of-next-too\n"}, branch="next")
+    team.tick()
+    assert team.call("GET", "/sources/team")["state"] == "refused"
+    assert "of-next-too" in team.state()["project"]
+
+
+def test_one_source_with_a_fault_of_the_server_leaves_the_others(team: Sourced, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise RuntimeError("a fault of the server")
+
+    branches = ("main", "next")
+    team.commit({"fuseml/projects/b.yaml": "name: gamma\n"}, branch="next")
+    team.add("zone", branch="next")
+    heads = [team.commit({"fuseml/projects/a.yaml": f"name: of-{branch}\n"}, branch=branch) for branch in branches]
+    team.git.meanwhile = fail
+    team.tick()
+    assert "RuntimeError: a fault of the server" in caplog.text
+    assert sum(source["commit"] in heads for source in team.call("GET", "/sources")) == 1
+    team.tick()
+    assert set(team.state()["project"]) == {"of-main", "of-next"}
+
+
+def test_refused_files_are_read_again_after_a_push_only(team: Sourced) -> None:
+    team.commit(changed(registry__bad="id: bad\nversoin: 1\n"))
+    team.tick()
+    read, checked = team.git.listed, team.call("GET", "/sources/team")["checked"]
+    team.tick()
+    assert team.git.listed == read
+    assert team.call("GET", "/sources/team")["checked"] > checked
+    team.sync()
+    assert team.git.listed == read + 1
+    # What other things speak against is tried again.
+    team.commit(changed(assignments__bad="workflow: train\ncodeset: demo/gone\n"))
+    team.tick()
+    team.tick()
+    assert team.git.listed == read + 3
+
+
+def test_a_synced_source_that_cannot_be_read_any_more_says_so(team: Sourced, caplog: pytest.LogCaptureFixture) -> None:
+    before = team.call("GET", "/sources/team")
+    team.git.away = True
+    team.tick()
+    answer = team.call("GET", "/sources/team")
+    assert (answer["state"], answer["message"], answer["checked"] > before["checked"]) == ("unreadable", "the git host is away", True)
+    team.git.away = False
+    team.tick()
+    assert team.call("GET", "/sources/team")["state"] == "synced"
+    assert "the source team: works again" in caplog.text
+    caplog.clear()
+    with team.store.write() as session:
+        codesets.delete_codeset(session, "demo", "config")
+    team.tick()
+    team.tick()
+    answer = team.call("GET", "/sources/team")
+    assert (answer["state"], "there is no codeset demo/config" in answer["message"]) == ("unreadable", True)
+    assert "works again" not in caplog.text
+    assert len([entry for entry in caplog.records if entry.levelname == "WARNING" and "no codeset" in entry.message]) == 1
 
 
 def test_what_could_not_be_applied_is_applied_once_it_can_be(team: Sourced) -> None:
@@ -416,6 +505,45 @@ def test_a_record_that_assigned_workflows_need_is_not_deleted(team: Sourced) -> 
     assert team.sync()["state"] == "synced"
 
 
+def test_the_remedies_of_refused_deletions_fit_a_source(team: Sourced) -> None:
+    needing = workflow("use") + "    extensions: [{name: store, service_resource: s3}]\n"
+    team.commit(changed(workflows__use=needing, assignments__use="workflow: use\ncodeset: demo/code\n"))
+    assert team.sync()["state"] == "synced"
+    team.call("PUT", "/extensions/minio/services/s3/credentials/account", {"configuration": {"KEY": "x"}})
+    team.commit(changed(minio=None, workflows__use=needing, assignments__use="workflow: use\ncodeset: demo/code\n"))
+    message = team.sync()["message"]
+    assert ("force" in message, "change or unassign them first" in message) == (False, True)
+    team.commit({"fuseml/assignments/a.yaml": "workflow: train\npattern: model://*\n"}, branch="next")
+    team.commit(FILES)
+    team.sync()
+    assert team.add("other", branch="next")["state"] == "synced"
+    team.commit(changed(train=None, assigned=None))
+    assert "assigned to model://* by the source 'other'; remove it from that source" in team.sync()["message"]
+
+
+def test_a_source_never_removes_a_record_that_took_the_place_of_its_address(api: Sourced, server: Server, elsewhere: Clone) -> None:
+    api.add("foreign", codeset=None, url=server.url())
+    api.call("DELETE", "/extensions/foreign", status=204)
+    api.call("POST", "/extensions", {"id": "foreign", "product": "minio"}, status=201)
+    api.call("DELETE", "/sources/foreign", status=204)
+    with api.store.read() as session:
+        assert extensions.get(session, "foreign").product == "minio"
+
+
+def test_the_address_of_a_source_is_no_record_of_another_one(team: Sourced, server: Server, elsewhere: Clone) -> None:
+    url = server.url()
+    account = {"id": "account", "default": True, "configuration": {"username": "ada", "password": "correct horse"}}
+    address = f"http://{url.rpartition('@')[2]}"
+    service = {"id": "source", "resource": "fuseml-source", "endpoints": [{"url": address}], "credentials": [account]}
+    foreign = json.dumps({"id": "foreign", "product": "git", "services": [service]})
+    team.commit(changed(registry__foreign=foreign))
+    assert team.sync()["state"] == "synced"
+    refused = team.add("foreign", codeset=None, url=url, status=409)
+    assert "the record 'foreign' belongs to the source 'team'" in refused["message"]
+    team.call("DELETE", "/sources/team?delete=true", status=204)
+    assert team.add("foreign", codeset=None, url=url)["name"] == "foreign"
+
+
 # Drift
 
 
@@ -439,6 +567,14 @@ def test_changes_by_hand_are_shown_and_undone_by_the_next_sync(team: Sourced) ->
     assert [change["by_hand"] for change in team.sync()["changes"]] == [True] * 3
     assert team.state() == STATE
     assert team.call("GET", "/sources/team")["drifted"] == 0
+
+
+def test_a_change_by_hand_of_a_setting_with_the_name_of_a_read_only_field_is_shown(team: Sourced) -> None:
+    file = json.loads(FILES["fuseml/registry/minio.yaml"])
+    team.commit(changed(minio=json.dumps({**file, "configuration": {"status": "a", "revision": "1"}})))
+    assert team.sync()["state"] == "synced"
+    team.call("PUT", "/extensions/minio", {"configuration": {"status": "b", "revision": "1"}})
+    assert team.call("GET", "/sources/team")["drifted"] == 1
 
 
 def test_a_file_that_moves_is_no_change(team: Sourced) -> None:

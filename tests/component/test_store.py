@@ -21,7 +21,7 @@ from fuseml.domain import errors
 from fuseml.domain.plans import identity
 from fuseml.domain.runs import Progress
 from fuseml.runtime import clock
-from fuseml.store import applications, artifacts, codesets, database, deliveries, lineage, paging, runs, workflows
+from fuseml.store import applications, artifacts, codesets, database, deliveries, lineage, mirrors, paging, runs, workflows
 from fuseml.store.tables import artifact_rows, codeset_rows, run_rows, schema
 from tests import commands
 from tests.waiting import PATIENCE
@@ -365,8 +365,11 @@ def test_an_assignment_is_made_once_and_goes_with_its_codeset(store: database.Da
         codesets.delete_project(session, "demo")
     with store.write() as session:
         codesets.delete_codeset(session, "demo", "a")
+        mirrors.put(session, "demo", "model", {"extension": "s3"}, "ada", NOON)
+        mirrors.put(session, "other", "model", {"extension": "s3"}, "ada", NOON)
         codesets.delete_project(session, "demo")
     with store.read() as session:
+        assert [row.project for row in mirrors.mirrors(session)] == ["other"]
         assert [row.id for row in workflows.assignments(session)] == ["3"]
         assert codesets.commits(session, "demo", "a") == {}
     with pytest.raises(errors.NotFoundError, match="is not assigned to code://demo/a"), store.write() as session:

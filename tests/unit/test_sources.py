@@ -7,6 +7,7 @@ import pytest
 from hypothesis import strategies
 
 from fuseml.domain import errors
+from fuseml.domain.documents import multiple
 from fuseml.domain.sources import files, ownership
 
 KEYS = strategies.tuples(strategies.sampled_from(files.KINDS), strategies.sampled_from("abc"))
@@ -42,7 +43,7 @@ def test_a_source_touches_only_what_is_its_own(situation: Situation, adopt: bool
         owner = owners.get(key)
         if owner is not None and owner.source == "other":
             assert (key in after, owned.get(key)) == (key in present, owner)
-        if key in reserved and key not in owners:
+        if key in reserved:
             assert (key in after) == (key in present)
         if key in present and (owner is None or owner.adopted):
             assert key in after, "what was made by hand is not deleted"
@@ -121,3 +122,37 @@ def test_no_more_faults_are_listed_than_can_be_read() -> None:
     assert len(declared.refusals) == files.MOST_REFUSALS + 1
     assert declared.refusals[0].line == 1
     assert "more faults" in declared.refusals[-1].message
+
+
+@pytest.mark.parametrize("document", ["name: p{number}", "# {number}\n'", "{number}"])
+def test_reading_stops_at_the_most_documents_and_faults(document: str) -> None:
+    many = "".join(f"--- {document.format(number=number)}\n" for number in range(40_000)).encode()
+    declared = files.read("", {"projects/a.yaml": many, "projects/b.yaml": many})
+    assert (len(declared.items), len(declared.refusals)) in ((0, 1), (0, files.MOST_REFUSALS + 1))
+
+
+@hypothesis.given(
+    strategies.lists(strategies.sampled_from(["a: 1", "# none", "", "b:\n  - c", "---", "--- d", "--- |\n  e\n"]), max_size=12)
+)
+def test_every_document_of_a_text_keeps_its_lines(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    for part in multiple.separate(text):
+        assert text.split("\n")[part.lines_before :][: part.text.count("\n")] == part.text.split("\n")[:-1]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("projects/a\udcff.yaml", "name: a", "the path is not text in UTF-8"),
+        ("projects/a\ufffd.yaml", "name: a", "the path is not text in UTF-8"),
+        ("projects/a.yaml", 'name: a\ndescription: "x\\0"', "description: must not hold the NUL character"),
+        ("workflows/a.yaml", 'name: a\nsteps: [{name: b, image: c, env: {"A\\0": d}}]', "must not hold the NUL character"),
+        ("assignments/a.yaml", 'workflow: "a\\0"\npattern: model://*', "workflow: must not hold the NUL character"),
+        ("registry/a.yaml", 'id: a\nservices: [{"\\0": b}]', "must not hold the NUL character"),
+    ],
+)
+def test_text_that_no_database_holds_is_a_fault(path: str, text: str, message: str) -> None:
+    [refusal] = files.read("", {path: text.encode()}).refusals
+    assert message in refusal.message
+    str(refusal).encode()
+    assert "\0" not in str(refusal)

@@ -30,7 +30,8 @@ def fingerprint(session: sqlmodel.Session, name: str) -> str | None:
 
 def _facts(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _facts(item) for key, item in value.items() if key not in registry.READ_ONLY}
+        # The keys of a configuration are any names, also those of read-only fields.
+        return {key: item if key == "configuration" else _facts(item) for key, item in value.items() if key not in registry.READ_ONLY}
     return [_facts(item) for item in value] if isinstance(value, list) else value
 
 
@@ -55,7 +56,7 @@ def remove(deps: Deps, session: sqlmodel.Session, name: str) -> Sequence[events.
     """See `Kind`: while assigned workflows need it."""
     stored = extensions.get(session, name)
     impact = registry_impact.assess(session, stored, None, home=deps.zone, facts=artifactstores.facts)
-    registry_impact.refuse_breaking(impact, f"extension {name}")
+    registry_impact.refuse_breaking(impact, f"extension {name}", "change or unassign them first, or keep the record")
     removed = extensions.remove(session, name)
     webhooks.forget_tracker(session, name)
     return [events.ExtensionRemoved(extension=removed.id, revision=removed.revision)]

@@ -11,7 +11,7 @@ from functions.sources.kinds.put import Put, digest
 from fuseml.domain import errors, events
 from fuseml.domain.workflows import Workflow
 from fuseml.runtime import clock
-from fuseml.store import workflows
+from fuseml.store import sources, workflows
 from fuseml.usecases import runnables
 
 
@@ -37,11 +37,11 @@ def put(_deps: Deps, session: sqlmodel.Session, item: Workflow) -> Put:
 
 def remove(_deps: Deps, session: sqlmodel.Session, name: str) -> Sequence[events.Payload]:
     """See `Kind`: while it has runs, or assignments that the source has not made."""
-    others = [row.pattern for row in workflows.assignments(session, workflow=name)]
-    if others:
-        raise errors.ConflictError(
-            f"workflow {name!r} is assigned to {', '.join(others[:3])} by hand; remove the assignment by `fuseml workflow unassign`, "
-            "or keep the workflow"
+    for row in workflows.assignments(session, workflow=name):
+        owner = sources.owner(session, ("assignment", f"{name} {row.pattern}"))
+        made, remedy = (
+            (f"by the source {owner!r}", "remove it from that source") if owner else ("by hand", "remove it by `fuseml workflow unassign`")
         )
-    workflows.delete(session, name, clock.now())
+        raise errors.ConflictError(f"workflow {name!r} is assigned to {row.pattern} {made}; {remedy}, or keep the workflow")
+    workflows.delete(session, name, clock.now(), remedy="wait for them or cancel them first")
     return []

@@ -87,9 +87,9 @@ def _records(place: str) -> Iterator[dict[str, Any]]:
     files = sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES) if folder.is_dir() else [folder]
     number = 0
     for file in files:
-        for text in multiple.separate(session.read(str(file))):
+        for part in multiple.separate(session.read(str(file))):
             with session.naming_source(str(file)):
-                data = document.parse(text).data
+                data = document.parse(*part).data
                 for record in data if isinstance(data, list) else [data]:
                     if not isinstance(record, dict):
                         raise errors.InvalidError("a record must be a mapping of keys to values")

@@ -76,7 +76,7 @@ def request_document(context: typer.Context, file: str | None, lists: Lists, **f
     if not file or isinstance(document, dict):
         yield document
     elif _REFERENCE.search(document):
-        record = _record(file, document, lists, session.settings(context).environment)
+        record = _record(file, multiple.Part(document, 0), lists, session.settings(context).environment)
         with record.locating_problems():
             yield record.data
     else:
@@ -92,7 +92,7 @@ def load(context: typer.Context, place: str) -> list[Record]:
     unresolvable references.
     """
     environment = session.settings(context).environment
-    records = [_record(file, text, EXTENSION, environment) for file in _files(place) for text in multiple.separate(session.read(file))]
+    records = [_record(file, part, EXTENSION, environment) for file in _files(place) for part in multiple.separate(session.read(file))]
     if not records:
         raise errors.NotFoundError(f"{place} contains no record; add one in a .yaml, .yml or .json file")
     by_id: dict[str, Record] = {}
@@ -115,11 +115,11 @@ def _files(place: str) -> Sequence[str]:
     return [str(path) for path in sorted(files) if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
-def _record(file: str, text: str, lists: Lists, environment: Mapping[str, str]) -> Record:
+def _record(file: str, part: multiple.Part, lists: Lists, environment: Mapping[str, str]) -> Record:
     from fuseml.domain.documents import document
 
     with session.naming_source(file):
-        parsed = document.parse(text)
+        parsed = document.parse(*part)
     data = _plain(parsed.data)
     if not isinstance(data, dict):
         raise _refusal(file, [errors.Problem("", "a record must be a mapping of keys to values", *(parsed.position(()) or (None, None)))])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fuseml.cli import options, output, session, terminal
-from fuseml.domain import errors
+from fuseml.domain import errors, urls
 
 if TYPE_CHECKING:
     from fuseml.client import source_shapes
@@ -94,9 +95,17 @@ def add(
         place["codeset"] = repository if "/" in repository else f"{project}/{repository}"
     else:
         raise errors.InvalidError(f"{repository!r} is neither an address nor PROJECT/NAME; name the project by -p, or set a current one")
-    chosen = name or repository.rstrip("/").rpartition("/")[2].removesuffix(".git")
-    source = session.connect(context).sources.add(chosen, branch=branch, path=path, adopt=adopt, **place)
+    source = session.connect(context).sources.add(name or _default_name(repository), branch=branch, path=path, adopt=adopt, **place)
     _report(format, source)
+
+
+def _default_name(repository: str) -> str:
+    """The last part of the path. Raises InvalidError for an address without one, which is not quoted: it may hold an account."""
+    path = urllib.parse.urlsplit(urls.split(repository)[0]).path if "://" in repository else repository
+    found = path.rstrip("/").rpartition("/")[2].removesuffix(".git")
+    if not found or "@" in found:
+        raise errors.InvalidError("the address has no path that gives the source a name; name it by --name")
+    return found
 
 
 @app.command(name="list", epilog=options.examples("fuseml source list"))
@@ -166,8 +175,12 @@ def remove(
     source = client.sources.get(name)
     client.sources.remove(name, delete=delete)
     number = source["items"]
-    fate = "what it has made is deleted" if delete else f"its {number} item{'s' if number != 1 else ''} stay"
+    fate = "what it has made is deleted" if delete else f"its {_count(number)} {'stays' if number == 1 else 'stay'}"
     terminal.echo(f"Source {name} successfully removed; {fate}.")
+
+
+def _count(items: int) -> str:
+    return f"{items} item{'s' if items != 1 else ''}"
 
 
 def _report(format: output.Format, source: source_shapes.SourceDetails) -> None:
@@ -176,7 +189,7 @@ def _report(format: output.Format, source: source_shapes.SourceDetails) -> None:
     if format is not output.Format.TABLE:
         output.dump(format, source)
     elif source["state"] == "synced":
-        terminal.echo(f"Source {name} is at commit {source['commit'][:_SHORT]}, with {source['items']} items.")
+        terminal.echo(f"Source {name} is at commit {source['commit'][:_SHORT]}, with {_count(source['items'])}.")
     elif source["state"] == "waiting":
         terminal.echo(f"Source {name} waits: {source['message']}.")
     elif source["refusals"] and source["state"] == "refused":

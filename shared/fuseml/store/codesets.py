@@ -9,7 +9,7 @@ import sqlalchemy
 from sqlmodel import Session, col, select
 
 from fuseml.domain import artifact, errors, events
-from fuseml.store import paging, retention
+from fuseml.store import mirrors, paging, retention
 from fuseml.store.tables.codeset_rows import Codeset, CodesetMove, CodesetRef, Project
 
 
@@ -64,6 +64,7 @@ def delete_project(session: Session, name: str) -> None:
     if left:
         raise errors.ConflictError(f"project {name!r} still has codesets ({', '.join(left)}); delete them first")
     retention.forget_project(session, name)
+    mirrors.forget_project(session, name)
     session.delete(row)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlmodel import Session, select
+import sqlalchemy
+from sqlmodel import Session, col, select
 
 from fuseml.domain import errors
 from fuseml.store.tables.artifact_rows import ArtifactMirror
@@ -43,6 +44,11 @@ def put(session: Session, project: str, kind: str, store: Mapping[str, Any], by:
     row.store, row.by, row.updated = dict(store), by, now
     session.add(row)
     return row
+
+
+def forget_project(session: Session, project: str) -> None:
+    """Remove the mirrors of a project that is deleted."""
+    session.exec(sqlalchemy.delete(ArtifactMirror).where(col(ArtifactMirror.project) == project))
 
 
 def remove(session: Session, project: str, kind: str) -> None:

@@ -75,6 +75,12 @@ def _key(row: SourceItem) -> ownership.Key:
     return cast(files.Kind, row.kind), row.name
 
 
+def owner(session: Session, key: ownership.Key) -> str:
+    """The source that an item belongs to; empty for none."""
+    row = session.get(SourceItem, key)
+    return row.source if row else ""
+
+
 def own(session: Session, row: Source, key: ownership.Key, *, adopted: bool, fingerprint: str, file: str) -> None:
     """Record that an item belongs to the source, as the source leaves it. An adopted item stays one."""
     stored = session.get(SourceItem, key) or SourceItem(

@@ -14,6 +14,8 @@ from fuseml.store import paging
 from fuseml.store.tables import run_rows
 from fuseml.store.tables.workflow_rows import Assignment, Workflow, WorkflowRevision
 
+_REMEDY = "wait for them or cancel them first, or force the deletion, which cancels them"
+
 
 def add(session: Session, name: str, document: dict[str, Any], now: str) -> WorkflowRevision:
     """Store a new workflow; the revisions of a deleted one of that name continue. Raises ConflictError when the name is taken."""
@@ -126,8 +128,8 @@ def revisions(session: Session, name: str, page: paging.Page) -> paging.Slice[Wo
     return paging.fetch(session, query, page, WorkflowRevision.revision, descending=True)
 
 
-def delete(session: Session, name: str, now: str, *, force: bool = False) -> None:
-    """Delete the workflow and its assignments; runs and revisions stay.
+def delete(session: Session, name: str, now: str, *, force: bool = False, remedy: str = _REMEDY) -> None:
+    """Delete the workflow and its assignments; runs and revisions stay. `remedy` is that of a refusal.
 
     Raises NotFoundError and, unless forced, ConflictError while runs are active.
     """
@@ -138,9 +140,7 @@ def delete(session: Session, name: str, now: str, *, force: bool = False) -> Non
         .where(run_rows.Run.workflow == name, col(run_rows.Run.state).in_(("queued", "running", "waiting")))
     ).one()
     if active and not force:
-        raise errors.ConflictError(
-            f"workflow {name!r} has {active} active runs; wait for them or cancel them first, or force the deletion, which cancels them"
-        )
+        raise errors.ConflictError(f"workflow {name!r} has {active} active runs; {remedy}")
     for assignment in assignments(session, workflow=name):
         session.delete(assignment)
     row.deleted = now

@@ -89,11 +89,11 @@ def _project(pattern: str) -> str:
     return "" if "*" in project else project
 
 
-def refuse_breaking(result: impact.Impact, subject: str) -> None:
-    """Raises ConflictError, with the impact in its details, if the removal of `subject` breaks assigned workflows."""
+def refuse_breaking(result: impact.Impact, subject: str, remedy: str = "use force to remove it anyway") -> None:
+    """Raises ConflictError, with the remedy, and the impact in its details, if the removal of `subject` breaks assigned workflows."""
     broken = result.broken()
     if broken:
         selectors = [f"{effect.workflow}/{effect.step} {effect.selector!r}" for effect in broken]
         listed = ", ".join(dict.fromkeys(selectors[:_MAX_NAMED])) + (" and others" if len(set(selectors)) > _MAX_NAMED else "")
-        message = f"assigned workflows need {subject}: {listed} would match nothing without it; use force to remove it anyway"
+        message = f"assigned workflows need {subject}: {listed} would match nothing without it; {remedy}"
         raise errors.ConflictError(message, details={"impact": result.model_dump(mode="json")})

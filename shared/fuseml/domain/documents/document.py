@@ -46,14 +46,14 @@ MAX_PROBLEMS = 100
 M = TypeVar("M", bound=pydantic.BaseModel)
 
 
-def parse(text: str) -> Parsed:
-    """Read one YAML (or JSON, its subset) document. Raises InvalidError as `source.parse` does.
+def parse(text: str, lines_before: int = 0) -> Parsed:
+    """Read one YAML (or JSON, its subset) document, which begins after some lines of a file. Raises InvalidError as `source.parse` does.
 
     The YAML parser is imported here: requests of programs and stored documents are plain JSON and do without it.
     """
     from fuseml.domain.documents import source
 
-    return source.parse(text)
+    return source.parse(text, lines_before)
 
 
 def load(model: type[M], text: str, *, kind: str = "document") -> M:

@@ -12,25 +12,29 @@ Position = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """Plain data (dicts, lists, scalars) with the parser's mark of each value; data without a source text has no marks."""
+    """Plain data (dicts, lists, scalars) with the parser's mark of each value; data without a source text has no marks.
+
+    `lines_before` are those of the file before the marked text.
+    """
 
     data: object
     marks: Mapping[Path, Any] = field(default_factory=dict)
+    lines_before: int = 0
 
     def position(self, path: Path) -> Position | None:
         """1-based line and column of the value at `path`, or of its nearest parent in the text; None without a source text."""
         while path and path not in self.marks:
             path = path[:-1]
-        return of(self.marks[path]) if path in self.marks else None
+        return of(self.marks[path], self.lines_before) if path in self.marks else None
 
     def positions(self) -> Iterator[tuple[Path, Position]]:
         """Every path of the text with its line and column."""
-        return ((path, of(mark)) for path, mark in self.marks.items())
+        return ((path, of(mark, self.lines_before)) for path, mark in self.marks.items())
 
 
-def of(mark: Any) -> Position:
+def of(mark: Any, lines_before: int = 0) -> Position:
     """1-based line and column of a parser's mark."""
-    return mark.line + 1, mark.column + 1
+    return lines_before + mark.line + 1, mark.column + 1
 
 
 def render_path(path: Path) -> str:

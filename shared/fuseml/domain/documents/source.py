@@ -6,6 +6,7 @@ text costs memory or time.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import yaml
@@ -24,11 +25,21 @@ _TYPED = frozenset(_Loader.yaml_implicit_resolvers)
 """First characters of unquoted scalars that may be other than text; includes the empty string."""
 
 
-def parse(text: str) -> positions.Parsed:
+def parse(text: str, lines_before: int = 0) -> positions.Parsed:
     """Read one YAML (or JSON, its subset) document. Keys are text in their original spelling; several `*alias`es share one value.
 
-    Raises InvalidError with line and column for syntax errors, repeated keys, more than one document, and text that is too large.
+    Raises InvalidError with line and column for syntax errors, repeated keys, more than one document, and text that is too large. Lines count
+    from `lines_before`, the number of lines before the text.
     """
+    try:
+        return dataclasses.replace(_parse(text), lines_before=lines_before)
+    except errors.InvalidError as error:
+        problems = [dataclasses.replace(item, line=item.line and item.line + lines_before) for item in error.problems]
+        message = error.message.replace(str(error.problems[0]), str(problems[0]), 1)
+        raise errors.InvalidError(message, problems) from error.__cause__
+
+
+def _parse(text: str) -> positions.Parsed:
     try:
         loader = _Loader(text)
         try:

@@ -7,6 +7,7 @@ variable or a file of the server.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from fuseml.domain import errors
+from fuseml.domain import errors, inert_text
 from fuseml.domain.artifacts import subscription
 from fuseml.domain.documents import document, multiple
 from fuseml.domain.registry import extension, registry
@@ -125,33 +126,78 @@ def read(root: str, files: Mapping[str, bytes]) -> Declared:
     """The items of the wanted files by path. A file that holds no document declares nothing."""
     items: dict[tuple[Kind, str], Item] = {}
     refusals: list[Refusal] = []
+    number = 0
+    for path, kind, part in _parts(root, files):
+        if isinstance(part, Refusal):
+            refusals.append(part)
+        else:
+            # Those with faults count as well: they cost as much.
+            number += 1
+            if number > MOST:
+                return Declared([], [Refusal("", f"the source declares more than {MOST} items; divide it into several sources")])
+            found = _declared(kind, path, part)
+            if isinstance(found, Item):
+                other = items.setdefault((kind, found.name), found)
+                if other is not found:
+                    refusals.append(_refusal(found, f"the {kind} {found.name!r} is declared in {other.file} already"))
+            else:
+                refusals += found
+        if len(refusals) > MOST_REFUSALS:
+            return Declared([], [*refusals[:MOST_REFUSALS], Refusal("", "there may be more faults; correct the first ones")])
+    ordered = sorted(items.values(), key=lambda item: (KINDS.index(item.kind), item.name))
+    return Declared(ordered, refusals)
+
+
+def _parts(root: str, files: Mapping[str, bytes]) -> Iterator[tuple[str, Kind, multiple.Part | Refusal]]:
+    """The documents of the wanted files, and the faults of files that are no text."""
     for path in sorted(files):
         kind = _kind(root, path)
         if kind is None:
             continue
+        # Readers of repositories put a mark in place of bytes that are no text, or half a character.
+        if not _is_text(path) or "\ufffd" in path:
+            shown = path.encode(errors="replace").decode()
+            yield path, kind, Refusal(inert_text.visible(shown), "the path is not text in UTF-8; rename the file")
+            continue
         try:
             text = files[path].decode()
         except UnicodeDecodeError:
-            refusals.append(Refusal(path, "is not text in UTF-8"))
+            yield path, kind, Refusal(path, "is not text in UTF-8")
             continue
-        for part in multiple.separate(text):
-            try:
-                parsed = document.parse(part)
-            except errors.InvalidError as error:
-                refusals += _refusals(path, error, lambda _: (0, 0))
-                continue
-            try:
-                item = _item(kind, path, parsed)
-            except errors.InvalidError as error:
-                refusals += _refusals(path, error, _locator(parsed))
-                continue
-            other = items.setdefault((kind, item.name), item)
-            if other is not item:
-                refusals.append(_refusal(item, f"the {kind} {item.name!r} is declared in {other.file} already"))
-            if len(items) > MOST:
-                return Declared([], [Refusal("", f"the source declares more than {MOST} items; divide it into several sources")])
-    ordered = sorted(items.values(), key=lambda item: (KINDS.index(item.kind), item.name))
-    return Declared(ordered, cut(refusals))
+        yield from ((path, kind, part) for part in multiple.separate(text))
+
+
+def _declared(kind: Kind, path: str, part: multiple.Part) -> Item | list[Refusal]:
+    try:
+        parsed = document.parse(*part)
+    except errors.InvalidError as error:
+        return _refusals(path, error, lambda _: (0, 0))
+    try:
+        _check_texts(parsed, parsed.data, ())
+        return _item(kind, path, parsed)
+    except errors.InvalidError as error:
+        return _refusals(path, error, _locator(parsed))
+
+
+def _is_text(value: str) -> bool:
+    """Whether a database can hold the text: half a character and NUL it cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
+def _check_texts(parsed: document.Parsed, value: object, path: document.Path) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_texts(parsed, key, path)
+            _check_texts(parsed, inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check_texts(parsed, inner, (*path, index))
+    elif isinstance(value, str) and not _is_text(value):
+        raise _invalid(_problem(parsed, path, document.render_path(path), "must not hold the NUL character"))
 
 
 def cut(refusals: Sequence[Refusal]) -> list[Refusal]:
@@ -163,8 +209,12 @@ def cut(refusals: Sequence[Refusal]) -> list[Refusal]:
 
 
 def _locator(parsed: document.Parsed) -> Locate:
+    @functools.cache
+    def known() -> Mapping[str, document.Position]:
+        return {document.render_path(found): place for found, place in parsed.positions()}
+
     def locate(path: str) -> document.Position:
-        places = {document.render_path(found): place for found, place in parsed.positions()}
+        places = known()
         parents = (found for found in places if not found or path == found or path.startswith((f"{found}.", f"{found}[")))
         return places.get(max(parents, key=len, default=""), (0, 0))
 
@@ -252,7 +302,8 @@ def _invalid(problem: errors.Problem) -> errors.InvalidError:
 def _refusals(path: str, error: errors.FusemlError, locate: Locate) -> list[Refusal]:
     problems = error.problems if isinstance(error, errors.InvalidError) else ()
     return [
-        Refusal(path, _short(_sentence(item)), *((item.line, item.column or 0) if item.line else locate(item.path))) for item in problems
+        Refusal(path, _short(_sentence(item)), *((item.line, item.column or 0) if item.line else locate(item.path)))
+        for item in problems[: MOST_REFUSALS + 1]
     ] or [Refusal(path, _short(error.message), *locate(""))]
 
 
@@ -265,4 +316,5 @@ def _refusal(item: Item, message: str) -> Refusal:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    shown = inert_text.visible(text[: _LONGEST + 1])
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"

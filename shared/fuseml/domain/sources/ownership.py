@@ -1,4 +1,4 @@
-"""Who may change what: a source changes and deletes only what it has made, or was explicitly allowed to adopt."""
+"""Ownership of items: a source changes and deletes only what it has made, or was explicitly allowed to adopt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Key = tuple[files.Kind, str]
 
 Action = Literal["put", "adopt", "delete", "release", "forget"]
 """`put`: make or change it. `adopt`: take over one that was made by hand, and change it. `delete` what the source has made. `release`: leave what it
-has adopted as it is. `forget`: it is gone already.
+has adopted as it is. `forget`: it is gone already, or is no source's.
 """
 
 
@@ -55,7 +55,7 @@ def decide(
     `owners` are those of all declared items, and of all items of the source. `reserved` items are no source's. With a refusal nothing may be done.
     """
     refusals = {key: reason for key in declared if (reason := _reason(source, key, present, owners, reserved, adopt=adopt))}
-    steps = [*_puts(source, declared, present, owners), *_removals(source, declared, present, owners)]
+    steps = [*_puts(source, declared, present, owners), *_removals(source, declared, present, owners, reserved)]
     return Decision([] if refusals else steps, refusals)
 
 
@@ -76,12 +76,14 @@ def _puts(source: str, declared: Collection[Key], present: Collection[Key], owne
         yield Step(key, "adopt" if key in present and key not in owners else "put")
 
 
-def _removals(source: str, declared: Collection[Key], present: Collection[Key], owners: Mapping[Key, Owner]) -> Iterator[Step]:
+def _removals(
+    source: str, declared: Collection[Key], present: Collection[Key], owners: Mapping[Key, Owner], reserved: Collection[Key]
+) -> Iterator[Step]:
     # The last kinds first: workflows need their assignments no more, and records no workflows.
     for key in sorted(owners, key=_order, reverse=True):
         owner = owners[key]
         if owner.source == source and key not in declared:
-            yield Step(key, "forget" if key not in present else "release" if owner.adopted else "delete")
+            yield Step(key, "forget" if key not in present or key in reserved else "release" if owner.adopted else "delete")
 
 
 def _order(key: Key) -> tuple[int, str]:

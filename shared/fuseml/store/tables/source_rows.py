@@ -13,7 +13,7 @@ class Source(columns.Row, table=True):
     """A repository whose folders in `path` are reconciled: the codeset `project`/`codeset` that was registered at `registered`, or that
     in the registry's record of this name.
 
-    `state` is `synced`, `refused`, `unreachable` or, before the first commit, `waiting`; `message` and `refusals` say why. `commit` is the one that
+    `state` is `synced`, `refused`, `unreadable` or, before the first commit, `waiting`; `message` and `refusals` say why. `commit` is the one that
     was applied last, `seen` the one that was looked at last. `changes` are those of the last sync that made any. `generation` counts the looks:
     of two at once, one counts. `checked` is the time of the last look, `synced` that of the last applied one.
     """

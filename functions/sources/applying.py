@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -77,11 +77,11 @@ def _execute(
     adopt: bool,
 ) -> None:
     rows = sources.owners(session, row.name, items)
-    prints = {key: KINDS[key[0]].fingerprint(session, key[1]) for key in {*items, *rows}}
+    prints = _prints(session, {*items, *rows})
     decision = ownership.decide(
         row.name,
         items.keys(),
-        {key for key, fingerprint in prints.items() if fingerprint is not None},
+        prints.keys(),
         {key: ownership.Owner(item.source, item.adopted) for key, item in rows.items()},
         reserved=_reserved(session),
         adopt=adopt,
@@ -90,10 +90,10 @@ def _execute(
         applied.refusals += items[key].refuse(errors.ConflictError(reason))
     for step in decision.steps:
         owner = rows.get(step.key)
-        by_hand = owner is not None and owner.fingerprint != prints[step.key]
+        by_hand = owner is not None and owner.fingerprint != prints.get(step.key)
         file = items[step.key].file if step.key in items else owner.file if owner else ""
         try:
-            change = _step(deps, session, row, step, items.get(step.key), applied, before=prints[step.key], by_hand=by_hand, file=file)
+            change = _step(deps, session, row, step, items.get(step.key), applied, before=prints.get(step.key), by_hand=by_hand, file=file)
         except errors.PermanentError as error:
             applied.refusals += items[step.key].refuse(error) if step.key in items else [files.Refusal(file, error.message)]
             continue
@@ -122,7 +122,7 @@ def _step(
     if item is not None:
         put = operations.put(deps, session, item.value)
         applied.payloads += put.payloads
-        left = before if put.effect == "unchanged" else operations.fingerprint(session, name)
+        left = before if put.effect == "unchanged" else operations.fingerprints(session, [name]).get(name)
         sources.own(session, row, step.key, adopted=step.action == "adopt", fingerprint=left or "", file=file)
         effect: Effect | None = "adopted" if step.action == "adopt" else put.effect if put.effect != "unchanged" else None
         return Change(kind, name, effect, file, put.fields, by_hand) if effect else None
@@ -135,7 +135,15 @@ def _step(
 
 def drifted(session: sqlmodel.Session, row: sources.Source) -> list[sources.SourceItem]:
     """The items that were changed or deleted by hand since the source has made them."""
-    return [item for item in sources.items(session, row.name) if KINDS[_kind(item)].fingerprint(session, item.name) != item.fingerprint]
+    items = {(_kind(item), item.name): item for item in sources.items(session, row.name)}
+    prints = _prints(session, items)
+    return [item for key, item in items.items() if prints.get(key) != item.fingerprint]
+
+
+def _prints(session: sqlmodel.Session, keys: Collection[ownership.Key]) -> Mapping[ownership.Key, str]:
+    """The fingerprints of the items that exist."""
+    names = {kind: [name for other, name in keys if other == kind] for kind in files.KINDS}
+    return {(kind, name): found for kind in names for name, found in KINDS[kind].fingerprints(session, names[kind]).items()}
 
 
 def _kind(item: sources.SourceItem) -> files.Kind:

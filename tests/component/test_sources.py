@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from functions.events import timeline
 from functions.sources import reading
@@ -575,6 +576,26 @@ def test_a_change_by_hand_of_a_setting_with_the_name_of_a_read_only_field_is_sho
     assert team.sync()["state"] == "synced"
     team.call("PUT", "/extensions/minio", {"configuration": {"status": "b", "revision": "1"}})
     assert team.call("GET", "/sources/team")["drifted"] == 1
+
+
+def test_drift_is_counted_with_few_queries(team: Sourced) -> None:
+    documents = "\n---\n".join
+    many = range(150)
+    team.commit(
+        {
+            "fuseml/projects/a.yaml": documents(f"name: p{number}" for number in many),
+            "fuseml/registry/a.yaml": documents(f"{{id: r{number}, product: p}}" for number in many),
+            "fuseml/workflows/a.yaml": documents(workflow(f"w{number}") for number in many),
+            "fuseml/assignments/a.yaml": documents(f"workflow: w{number}\npattern: code://*" for number in many),
+        }
+    )
+    assert team.sync()["state"] == "synced"
+    team.call("PUT", "/extensions/r149", {"version": "2"})
+    queries: list[str] = []
+    sqlalchemy.event.listen(team.store.engine, "before_cursor_execute", lambda *about: queries.append(about[2]))
+    [listed] = team.call("GET", "/sources")
+    assert (listed["items"], listed["drifted"]) == (600, 1)
+    assert len(queries) < 20
 
 
 def test_a_file_that_moves_is_no_change(team: Sourced) -> None:

@@ -5,7 +5,7 @@ All happens inside the transaction of a sync. The modules of the package have th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import sqlmodel
@@ -20,8 +20,8 @@ from fuseml.domain.sources import files
 class Kind(Protocol):
     """The operations with the items of a kind."""
 
-    def fingerprint(self, session: sqlmodel.Session, name: str, /) -> str | None:
-        """A digest of the item without secrets and without what changes of itself; None where it does not exist."""
+    def fingerprints(self, session: sqlmodel.Session, names: Collection[str], /) -> Mapping[str, str]:
+        """For each of the items that exist, a digest without secrets and without what changes of itself; with few queries."""
 
     def put(self, deps: Deps, session: sqlmodel.Session, item: Any, /) -> Put:
         """Make the item equal to its declaration. Raises InvalidError, NotFoundError, ConflictError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlmodel
 
@@ -14,10 +14,11 @@ from fuseml.store import workflows
 from fuseml.usecases import assigning
 
 
-def fingerprint(session: sqlmodel.Session, name: str) -> str | None:
+def fingerprints(session: sqlmodel.Session, names: Collection[str]) -> Mapping[str, str]:
     """See `Kind`."""
-    workflow, _, target = name.partition(" ")
-    return digest(target) if workflows.assignments(session, workflow=workflow, pattern=target) else None
+    of_workflows = workflows.assignments_of(session, {name.partition(" ")[0] for name in names})
+    found = {f"{row.workflow} {row.pattern}": digest(row.pattern) for row in of_workflows}
+    return {name: found[name] for name in names if name in found}
 
 
 def put(_deps: Deps, session: sqlmodel.Session, item: files.Assignment) -> Put:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlmodel
 
@@ -20,12 +20,9 @@ _new_id = registry.id_source(random.SystemRandom())
 _SHOWN = 20
 
 
-def fingerprint(session: sqlmodel.Session, name: str) -> str | None:
+def fingerprints(session: sqlmodel.Session, names: Collection[str]) -> Mapping[str, str]:
     """See `Kind`. Times, health and the values of credentials do not count."""
-    if not extensions.is_known(session, name):
-        return None
-    record = extension.hidden(extensions.get(session, name))
-    return digest(_facts(record.model_dump(mode="json")))
+    return {record.id: digest(_facts(extension.hidden(record).model_dump(mode="json"))) for record in extensions.of_ids(session, names)}
 
 
 def _facts(value: object) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlmodel
 
@@ -14,10 +14,9 @@ from fuseml.runtime import clock
 from fuseml.store import codesets
 
 
-def fingerprint(session: sqlmodel.Session, name: str) -> str | None:
+def fingerprints(session: sqlmodel.Session, names: Collection[str]) -> Mapping[str, str]:
     """See `Kind`."""
-    row = codesets.find_project(session, name)
-    return digest(row.description) if row else None
+    return {row.name: digest(row.description) for row in codesets.named_projects(session, names)}
 
 
 def put(_deps: Deps, session: sqlmodel.Session, item: files.Project) -> Put:

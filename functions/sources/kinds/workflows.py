@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlmodel
 
@@ -15,9 +15,9 @@ from fuseml.store import sources, workflows
 from fuseml.usecases import runnables
 
 
-def fingerprint(session: sqlmodel.Session, name: str) -> str | None:
+def fingerprints(session: sqlmodel.Session, names: Collection[str]) -> Mapping[str, str]:
     """See `Kind`."""
-    return None if workflows.is_deleted(session, name) else digest(workflows.revision(session, name).document)
+    return {row.workflow: digest(row.document) for row in workflows.named(session, names)}
 
 
 def put(_deps: Deps, session: sqlmodel.Session, item: Workflow) -> Put:

@@ -52,6 +52,11 @@ def project_names(session: Session) -> Sequence[str]:
     return session.exec(select(Project.name).order_by(col(Project.name))).all()
 
 
+def named_projects(session: Session, names: Collection[str]) -> list[Project]:
+    """Those of the projects that exist."""
+    return [row for batch in paging.batches(names) for row in session.exec(select(Project).where(col(Project.name).in_(batch)))]
+
+
 def projects(session: Session, page: paging.Page) -> paging.Slice[Project]:
     """Projects by name."""
     return paging.fetch(session, select(Project), page, Project.name)

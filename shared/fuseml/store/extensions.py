@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import sqlalchemy
@@ -178,6 +178,15 @@ def parse(document: str) -> extension.Extension:
 def _cached(document: str) -> extension.Extension:
     # The key is the whole text: a change by another process or a health check is another text, so no entry is ever stale.
     return extension.Extension.model_validate_json(document)
+
+
+def of_ids(session: Session, ids: Collection[str]) -> list[extension.Extension]:
+    """Those of the records that exist, with sealed credentials values."""
+    identifier = col(extension_rows.ExtensionRecord.id)
+    queries = (sqlalchemy.select(DOCUMENT).where(identifier.in_(batch)) for batch in paging.batches(ids))
+    # The connection itself flushes nothing.
+    session.flush()
+    return [parse(row.document) for query in queries for row in session.connection().execute(query)]
 
 
 def with_resource(session: Session, resource: str) -> list[extension.Extension]:

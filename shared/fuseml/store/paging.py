@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -64,3 +64,9 @@ def _decode(cursor: str, columns: Sequence[Any]) -> tuple[Any, ...]:
 
 def _storable(value: str | int) -> bool:
     return value.isprintable() if isinstance(value, str) else abs(value) < 1 << 63
+
+
+def batches(values: Collection[str], size: int = 100) -> Iterator[Sequence[str]]:
+    """The values in groups: databases limit the length of a condition."""
+    listed = list(values)
+    return (listed[start : start + size] for start in range(0, len(listed), size))

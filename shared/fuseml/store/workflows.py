@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import sqlalchemy
@@ -94,6 +94,12 @@ def current(session: Session, page: paging.Page, *, name: str | None = None) -> 
     return paging.fetch(session, query, page, WorkflowRevision.workflow)
 
 
+def named(session: Session, names: Collection[str]) -> list[WorkflowRevision]:
+    """The current revisions of those of the workflows that exist."""
+    query = _current()
+    return [row for batch in paging.batches(names) for row in session.exec(query.where(col(WorkflowRevision.workflow).in_(batch)))]
+
+
 def _current() -> SelectOfScalar[WorkflowRevision]:
     return (
         select(WorkflowRevision)
@@ -162,6 +168,11 @@ def assignments(session: Session, *, workflow: str | None = None, pattern: str |
         if value:
             query = query.where(column == value)
     return session.exec(query).all()
+
+
+def assignments_of(session: Session, names: Collection[str]) -> list[Assignment]:
+    """The assignments of several workflows."""
+    return [row for batch in paging.batches(names) for row in session.exec(select(Assignment).where(col(Assignment.workflow).in_(batch)))]
 
 
 def find_assignment(session: Session, assignment_id: str) -> Assignment | None:

@@ -35,6 +35,7 @@ def executed(
 
 
 @hypothesis.given(SITUATIONS, strategies.booleans())
+@hypothesis.example((set(), {("extension", "a")}, {("extension", "a"): ownership.Owner("own")}, {("extension", "a")}), False)
 def test_a_source_touches_only_what_is_its_own(situation: Situation, adopt: bool) -> None:
     declared, present, owners, reserved = situation
     decision = ownership.decide("own", declared, present, owners, reserved=reserved, adopt=adopt)

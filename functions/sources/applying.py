@@ -13,6 +13,7 @@ from functions.sources.deps import Deps
 from functions.sources.kinds import KINDS
 from fuseml.domain import errors, events
 from fuseml.domain.sources import files, ownership
+from fuseml.domain.sources.refusals import Refusal, cut
 from fuseml.store import sources
 
 _EMBEDDED_RECORD: ownership.Key = ("extension", "fuseml")
@@ -38,7 +39,7 @@ class Applied:
 
     changes: list[Change] = field(default_factory=list)
     payloads: list[events.Payload] = field(default_factory=list)
-    refusals: list[files.Refusal] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
 
     def count(self, *effects: Effect) -> int:
         """The number of changes with one of the effects."""
@@ -61,7 +62,7 @@ def apply(
         session.flush()
         if applied.refusals or not keep:
             raise _Undone
-    applied.refusals = files.cut(applied.refusals)
+    applied.refusals = cut(applied.refusals)
     if applied.refusals:
         applied.changes, applied.payloads = [], []
     return applied
@@ -95,7 +96,7 @@ def _execute(
         try:
             change = _step(deps, session, row, step, items.get(step.key), applied, before=prints.get(step.key), by_hand=by_hand, file=file)
         except errors.PermanentError as error:
-            applied.refusals += items[step.key].refuse(error) if step.key in items else [files.Refusal(file, error.message)]
+            applied.refusals += items[step.key].refuse(error) if step.key in items else [Refusal(file, error.message)]
             continue
         if change is not None:
             applied.changes.append(change)

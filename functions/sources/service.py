@@ -14,6 +14,7 @@ from fuseml.domain import errors, events
 from fuseml.domain.documents import document
 from fuseml.domain.registry import extension, registry
 from fuseml.domain.sources import files
+from fuseml.domain.sources.refusals import Refusal
 from fuseml.githosts import snapshots
 from fuseml.runtime import clock, cloudevents
 from fuseml.store import codesets, extensions, sources
@@ -40,7 +41,7 @@ class Difference:
 
     commit: str
     changes: Sequence[applying.Change]
-    refusals: Sequence[files.Refusal]
+    refusals: Sequence[Refusal]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,5 +228,5 @@ def _is_address(session: sqlmodel.Session, name: str) -> bool:
     return extensions.is_known(session, name) and repositories.of_record(extensions.get(session, name), reading.USE) is not None
 
 
-def _details(refusals: Sequence[files.Refusal]) -> Mapping[str, object]:
+def _details(refusals: Sequence[Refusal]) -> Mapping[str, object]:
     return {"refusals": [str(refusal) for refusal in refusals]}

@@ -10,7 +10,7 @@ import sqlmodel
 from functions.sources import applying, reading
 from functions.sources.deps import Deps
 from fuseml.domain import events, inert_text
-from fuseml.domain.sources import files
+from fuseml.domain.sources.refusals import Refusal
 from fuseml.runtime import clock
 from fuseml.store import sources
 from fuseml.version import __version__
@@ -70,7 +70,7 @@ def is_final(row: sources.Source) -> bool:
     return row.state == "refused" and bool(row.refusals) and all(item.get(_JUDGED) == __version__ for item in row.refusals)
 
 
-def reason(refusals: Sequence[files.Refusal]) -> str:
+def reason(refusals: Sequence[Refusal]) -> str:
     """The first refusal, and the number of the others."""
     more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
     return f"{str(refusals[0])[: _REASON - 20]}{more}"

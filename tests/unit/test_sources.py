@@ -8,7 +8,7 @@ from hypothesis import strategies
 
 from fuseml.domain import errors
 from fuseml.domain.documents import multiple
-from fuseml.domain.sources import files, ownership
+from fuseml.domain.sources import files, ownership, refusals
 
 KEYS = strategies.tuples(strategies.sampled_from(files.KINDS), strategies.sampled_from("abc"))
 OWNERS = strategies.builds(ownership.Owner, strategies.sampled_from(["own", "other"]), strategies.booleans())
@@ -120,7 +120,7 @@ def test_any_bytes_are_items_or_faults(found: dict[str, bytes]) -> None:
 def test_no_more_faults_are_listed_than_can_be_read() -> None:
     many = "\n---\n".join("nam: x" for _ in range(200)).encode()
     declared = files.read("", {"projects/a.yaml": many})
-    assert len(declared.refusals) == files.MOST_REFUSALS + 1
+    assert len(declared.refusals) == refusals.MOST + 1
     assert declared.refusals[0].line == 1
     assert "more faults" in declared.refusals[-1].message
 
@@ -129,7 +129,7 @@ def test_no_more_faults_are_listed_than_can_be_read() -> None:
 def test_reading_stops_at_the_most_documents_and_faults(document: str) -> None:
     many = "".join(f"--- {document.format(number=number)}\n" for number in range(40_000)).encode()
     declared = files.read("", {"projects/a.yaml": many, "projects/b.yaml": many})
-    assert (len(declared.items), len(declared.refusals)) in ((0, 1), (0, files.MOST_REFUSALS + 1))
+    assert (len(declared.items), len(declared.refusals)) in ((0, 1), (0, refusals.MOST + 1))
 
 
 @hypothesis.given(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -19,6 +19,7 @@ from fuseml.domain import errors, inert_text
 from fuseml.domain.artifacts import subscription
 from fuseml.domain.documents import document, multiple
 from fuseml.domain.registry import extension, registry
+from fuseml.domain.sources import refusals
 from fuseml.domain.workflows import Workflow, loading
 
 Kind = Literal["project", "extension", "workflow", "assignment"]
@@ -31,8 +32,6 @@ FOLDERS: Mapping[str, Kind] = {"projects": "project", "registry": "extension", "
 MOST = 1000
 """Items of one source."""
 
-MOST_REFUSALS = 50
-_LONGEST = 500
 _SUFFIXES = (".yaml", ".yml", ".json")
 _REFERENCE = re.compile(r"\$\{(?:env|file):[^{}]*\}")
 _OWN = "fuseml"
@@ -58,24 +57,7 @@ class Assignment(document.Model):
         return self.pattern or f"code://{self.codeset}"
 
 
-Locate = Callable[[str], document.Position]
-"""From a rendered path, `services[0].id`, to line and column of its value, or of the nearest parent in the file."""
-
 Value = Project | extension.Extension | Workflow | Assignment
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The fault of a file, or of the whole source where `file` is empty; line and column are 1-based, 0 where they are not known."""
-
-    file: str
-    message: str
-    line: int = 0
-    column: int = 0
-
-    def __str__(self) -> str:
-        place = self.file + (f", line {self.line}" if self.line else "")
-        return f"{place}: {self.message}" if place else self.message
 
 
 @dataclass(frozen=True)
@@ -86,11 +68,11 @@ class Item:
     name: str
     value: Value
     file: str
-    locate: Locate
+    locate: refusals.Locate
 
-    def refuse(self, error: errors.FusemlError) -> list[Refusal]:
+    def refuse(self, error: errors.FusemlError) -> list[refusals.Refusal]:
         """The faults that an operation with the item has found."""
-        return _refusals(self.file, error, self.locate)
+        return refusals.of_error(self.file, error, self.locate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +80,7 @@ class Declared:
     """The items of the files, in the order of `KINDS`. With a refusal they are incomplete, and nothing may be done with them."""
 
     items: Sequence[Item]
-    refusals: Sequence[Refusal]
+    refusals: Sequence[refusals.Refusal]
 
 
 def normalized(path: str) -> str:
@@ -125,30 +107,30 @@ def _kind(root: str, path: str) -> Kind | None:
 def read(root: str, files: Mapping[str, bytes]) -> Declared:
     """The items of the wanted files by path. A file that holds no document declares nothing."""
     items: dict[tuple[Kind, str], Item] = {}
-    refusals: list[Refusal] = []
+    faults: list[refusals.Refusal] = []
     number = 0
     for path, kind, part in _parts(root, files):
-        if isinstance(part, Refusal):
-            refusals.append(part)
+        if isinstance(part, refusals.Refusal):
+            faults.append(part)
         else:
             # Those with faults count as well: they cost as much.
             number += 1
             if number > MOST:
-                return Declared([], [Refusal("", f"the source declares more than {MOST} items; divide it into several sources")])
+                return Declared([], [refusals.Refusal("", f"the source declares more than {MOST} items; divide it into several sources")])
             found = _declared(kind, path, part)
             if isinstance(found, Item):
                 other = items.setdefault((kind, found.name), found)
                 if other is not found:
-                    refusals.append(_refusal(found, f"the {kind} {found.name!r} is declared in {other.file} already"))
+                    faults.append(_refusal(found, f"the {kind} {found.name!r} is declared in {other.file} already"))
             else:
-                refusals += found
-        if len(refusals) > MOST_REFUSALS:
-            return Declared([], [*refusals[:MOST_REFUSALS], Refusal("", "there may be more faults; correct the first ones")])
+                faults += found
+        if len(faults) > refusals.MOST:
+            return Declared([], [*faults[: refusals.MOST], refusals.Refusal("", "there may be more faults; correct the first ones")])
     ordered = sorted(items.values(), key=lambda item: (KINDS.index(item.kind), item.name))
-    return Declared(ordered, refusals)
+    return Declared(ordered, faults)
 
 
-def _parts(root: str, files: Mapping[str, bytes]) -> Iterator[tuple[str, Kind, multiple.Part | Refusal]]:
+def _parts(root: str, files: Mapping[str, bytes]) -> Iterator[tuple[str, Kind, multiple.Part | refusals.Refusal]]:
     """The documents of the wanted files, and the faults of files that are no text."""
     for path in sorted(files):
         kind = _kind(root, path)
@@ -157,26 +139,26 @@ def _parts(root: str, files: Mapping[str, bytes]) -> Iterator[tuple[str, Kind, m
         # Readers of repositories put a mark in place of bytes that are no text, or half a character.
         if not _is_text(path) or "\ufffd" in path:
             shown = path.encode(errors="replace").decode()
-            yield path, kind, Refusal(inert_text.visible(shown), "the path is not text in UTF-8; rename the file")
+            yield path, kind, refusals.Refusal(inert_text.visible(shown), "the path is not text in UTF-8; rename the file")
             continue
         try:
             text = files[path].decode()
         except UnicodeDecodeError:
-            yield path, kind, Refusal(path, "is not text in UTF-8")
+            yield path, kind, refusals.Refusal(path, "is not text in UTF-8")
             continue
         yield from ((path, kind, part) for part in multiple.separate(text))
 
 
-def _declared(kind: Kind, path: str, part: multiple.Part) -> Item | list[Refusal]:
+def _declared(kind: Kind, path: str, part: multiple.Part) -> Item | list[refusals.Refusal]:
     try:
         parsed = document.parse(*part)
     except errors.InvalidError as error:
-        return _refusals(path, error, lambda _: (0, 0))
+        return refusals.of_error(path, error, lambda _: (0, 0))
     try:
         _check_texts(parsed, parsed.data, ())
         return _item(kind, path, parsed)
     except errors.InvalidError as error:
-        return _refusals(path, error, _locator(parsed))
+        return refusals.of_error(path, error, _locator(parsed))
 
 
 def _is_text(value: str) -> bool:
@@ -200,15 +182,7 @@ def _check_texts(parsed: document.Parsed, value: object, path: document.Path) ->
         raise _invalid(_problem(parsed, path, document.render_path(path), "must not hold the NUL character"))
 
 
-def cut(refusals: Sequence[Refusal]) -> list[Refusal]:
-    """The first refusals; the others are counted."""
-    listed = list(refusals[:MOST_REFUSALS])
-    if len(refusals) > MOST_REFUSALS:
-        listed.append(Refusal("", f"there are {len(refusals) - MOST_REFUSALS} more faults"))
-    return listed
-
-
-def _locator(parsed: document.Parsed) -> Locate:
+def _locator(parsed: document.Parsed) -> refusals.Locate:
     @functools.cache
     def known() -> Mapping[str, document.Position]:
         return {document.render_path(found): place for found, place in parsed.positions()}
@@ -299,22 +273,5 @@ def _invalid(problem: errors.Problem) -> errors.InvalidError:
     return errors.InvalidError(str(problem), [problem])
 
 
-def _refusals(path: str, error: errors.FusemlError, locate: Locate) -> list[Refusal]:
-    problems = error.problems if isinstance(error, errors.InvalidError) else ()
-    return [
-        Refusal(path, _short(_sentence(item)), *((item.line, item.column or 0) if item.line else locate(item.path)))
-        for item in problems[: MOST_REFUSALS + 1]
-    ] or [Refusal(path, _short(error.message), *locate(""))]
-
-
-def _sentence(problem: errors.Problem) -> str:
-    return str(errors.Problem(problem.path, problem.message, suggestion=problem.suggestion))
-
-
-def _refusal(item: Item, message: str) -> Refusal:
-    return Refusal(item.file, _short(message), *item.locate(""))
-
-
-def _short(text: str) -> str:
-    shown = inert_text.visible(text[: _LONGEST + 1])
-    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
+def _refusal(item: Item, message: str) -> refusals.Refusal:
+    return refusals.Refusal(item.file, refusals.short(message), *item.locate(""))

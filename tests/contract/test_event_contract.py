@@ -132,7 +132,7 @@ USE_CASES = {
         for node in ast.parse((ROOT / "shared" / "fuseml" / "usecases" / f"{module}.py").read_text()).body
         if isinstance(node, ast.FunctionDef)
     }
-    for module in ("lifecycle", "artifact_records")
+    for module in ("lifecycle", "artifact_records", "assigning")
 }
 
 

@@ -49,7 +49,7 @@ def test_the_command_takes_the_token_from_the_url_and_shows_the_url_without_it(t
     config = tmp_path / "config.json"
     url = f"http://any:{IN_URL}@127.0.0.1:9"
     config.write_text(json.dumps({"url": url, "token": "of the file"} if place == "file" else {}))
-    variables = {"FUSEML_CONFIG": str(config), "FUSEML_HOME": str(tmp_path), "FUSEML_TOKEN": "another"}
+    variables = {"FUSEML_CONFIG": str(config), "FUSEML_HOME": str(tmp_path), "FUSEML_TOKEN": "another" if place == "environment" else ""}
     settings = CliSettings.from_env({**variables, **({"FUSEML_SERVER_URL": url} if place == "environment" else {})})
     assert (settings.server_url(), settings.access_token()) == ("http://127.0.0.1:9", TOKEN)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import flask
+import pytest
 from dulwich.index import commit_tree
 from dulwich.objects import Blob, Commit
 from dulwich.refs import Ref
@@ -205,3 +206,47 @@ class Sourced:
         """The decisions on an event."""
         with self.store.read() as session:
             return [row.reason for row in decisions.of_event(session, event.source, event.id)]
+
+
+FILES = {
+    "fuseml/projects/all.yaml": "name: alpha\ndescription: Ours.\n---\nname: beta\n",
+    "fuseml/registry/minio.yaml": record("minio"),
+    "fuseml/workflows/train.yaml": workflow("train"),
+    "fuseml/assignments/train.yaml": "workflow: train\ncodeset: demo/code\n---\nworkflow: train\npattern: code://alpha/*\n",
+    "README.md": "not read",
+    "other/registry/no.yaml": "not: [read",
+}
+STATE = {
+    "project": {"alpha": "Ours.", "beta": ""},
+    "extension": {"minio": ("1.0", "http://minio:9000")},
+    "workflow": {"train": "shell:1"},
+    "assignment": {"train code://demo/code": True, "train code://alpha/*": True},
+}
+NOTHING: dict[str, dict[str, Any]] = {kind: {} for kind in STATE}
+
+
+@pytest.fixture
+def api(sqlite_store: database.Database, tmp_path: Path) -> Sourced:
+    sourced = Sourced(sqlite_store, tmp_path)
+    sourced.furnish()
+    return sourced
+
+
+@pytest.fixture
+def team(api: Sourced) -> Sourced:
+    """With a source of `FILES`, and no events so far."""
+    api.commit(FILES)
+    assert api.add()["state"] == "synced"
+    api.published.clear()
+    return api
+
+
+def changed(**files: str | None) -> dict[str, str]:
+    """`FILES` with other contents for `registry/minio.yaml` (`minio`) and so on; None removes a file."""
+    paths = {Path(path).stem if "assignments" not in path else "assigned": path for path in FILES}
+    merged = {**FILES, **{paths.get(name, f"fuseml/{name.replace('__', '/')}.yaml"): text for name, text in files.items()}}
+    return {path: text for path, text in merged.items() if text is not None}
+
+
+def effects(answer: Any) -> list[tuple[str, str, str]]:
+    return [(change["effect"], change["kind"], change["name"]) for change in answer["changes"]]

@@ -28,6 +28,13 @@ class Template(enum.StrEnum):
     NOTEBOOK = "notebook"
 
 
+_FILES: Mapping[Template, tuple[str, ...]] = {
+    Template.SCRIPT: ("requirements.txt", "train.py"),
+    Template.MLPROJECT: ("MLproject", "python_env.yaml", "requirements.txt", "train.py"),
+    Template.NOTEBOOK: ("requirements.txt", "train.ipynb"),
+}
+
+
 def init(
     context: typer.Context,
     template: Annotated[
@@ -75,8 +82,7 @@ def _name_of(place: Path) -> str:
 
 def _files(template: Template, name: str) -> Mapping[str, str]:
     examples = importlib.resources.files("fuseml.examples")
-    sources = sorted((examples / "starters" / template.value).iterdir(), key=lambda item: item.name)
-    found = {item.name: item.read_text(encoding="utf-8").replace("NAME", name) for item in sources if item.is_file()}
+    found = {file: (examples / "starters" / file).read_text(encoding="utf-8").replace("NAME", name) for file in _FILES[template]}
     workflow = (examples / "workflows" / "mlflow-e2e.yaml").read_text(encoding="utf-8")
     return {**found, _WORKFLOW: workflow.replace("name: mlflow-e2e\n", f"name: {name}\n", 1)}
 

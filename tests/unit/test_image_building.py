@@ -68,8 +68,8 @@ def test_a_recorded_image_needs_no_step() -> None:
 
 def test_the_name_of_the_step_is_free_and_that_of_the_image_in_lower_case() -> None:
     plan = inserted(runs("build-halve"), runs("build-halve-2"), runs("double", DOUBLE), halve=build(), double=build(DOUBLE))
-    assert [step.name for step in plan.steps] == ["build-halve-3", "build-Double", "build-halve", "build-halve-2", "double"]
-    assert plan.step("build-Double").collects[0].name == "double"
+    assert [step.name for step in plan.steps] == ["build-halve-3", "build-double", "build-halve", "build-halve-2", "double"]
+    assert plan.step("build-double").collects[0].name == "double"
     with pytest.raises(errors.InvalidError, match=r"'team/demo/a--_b' cannot be a repository of images"):
         inserted(runs("x", "runnable://demo/a--_b/1.0.0"), x=build("runnable://demo/a--_b/1.0.0"))
 

@@ -11,11 +11,10 @@ from fuseml.domain import errors
 from fuseml.domain.runnables import reference
 from fuseml.domain.runnables.descriptor import Input, Output, Runnable
 from fuseml.domain.runnables.steps import Registered
+from fuseml.domain.workflows import step_names
 
 MOST = 50
 """Components of one pipeline."""
-
-_LONGEST = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +89,10 @@ def named(found: Sequence[tuple[Wanted, Registered]]) -> list[Component]:
     for item, registered in found:
         runnable = registered.runnable
         is_kind = kinds[runnable.kind] == 1 and f"-{runnable.name}".endswith(f"-{runnable.kind}")
-        name = item.step or _free(runnable.kind if is_kind else _slug(runnable.name), taken)
+        name = item.step or step_names.free(runnable.kind if is_kind else step_names.of(runnable.name), taken)
         taken.add(name)
         components.append(Component(name, str(item.reference), registered))
     return components
-
-
-def _slug(name: str) -> str:
-    """The name as that of a step: lower-case letters, digits and `-`."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_LONGEST].strip("-") or "step"
-
-
-def _free(name: str, taken: set[str]) -> str:
-    number, candidate = 1, name
-    while candidate in taken:
-        number += 1
-        candidate = f"{name[: _LONGEST - 4]}-{number}"
-    return candidate
 
 
 def find(components: Sequence[Component], name: str) -> Component | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fuseml.domain import artifact, plans
 from fuseml.domain.registry import selector
 from fuseml.domain.runnables import builtin
-from fuseml.domain.workflows import artifact_rules
+from fuseml.domain.workflows import artifact_rules, step_names
 
 NAME = "converter"
 """The built-in runnable."""
@@ -94,20 +94,14 @@ class Conversions:
         """The conversion of an artifact that the step `reader` reads as its input `name`; a former one if another step reads the copy."""
         key = (wanted.address, f"{wanted.target.extension_id}/{wanted.target.service_id}")
         if key not in self._steps:
-            self._steps[key] = self._planned(wanted, self._free(f"{reader}-{name}-copy"), retries)
+            free = step_names.free(step_names.of(f"{reader}-{name}-copy"), self.taken)
+            self.taken.add(free)
+            self._steps[key] = self._planned(wanted, free, retries)
         return self._steps[key]
 
     def steps(self) -> list[plans.StepPlan]:
         """All of them, in the order in which they were wanted."""
         return list(self._steps.values())
-
-    def _free(self, name: str) -> str:
-        free, number = name, 1
-        while free in self.taken:
-            number += 1
-            free = f"{name}-{number}"
-        self.taken.add(free)
-        return free
 
     def _planned(self, wanted: Wanted, name: str, retries: int) -> plans.StepPlan:
         self.bindings[name] = [

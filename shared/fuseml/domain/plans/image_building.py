@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fuseml.domain import artifact, images, plans
 from fuseml.domain.plans import planning
 from fuseml.domain.registry import selector
+from fuseml.domain.workflows import step_names
 
 BUILDER = "ghcr.io/fuseml/image-builder:v1"
 """The image of the built-in step `fuseml.steps.image_builder`."""
@@ -75,7 +76,7 @@ def insert(plan: plans.Plan, builds: Mapping[str, Build], namespace: str) -> pla
     made: dict[str, plans.StepPlan] = {}
     for address, build in builds.items():
         if not build.existing:
-            name = _free(f"build-{artifact.Address.parse(address).name}", taken)
+            name = step_names.free(step_names.of(f"build-{artifact.Address.parse(address).name}"), taken)
             taken.add(name)
             made[address] = _step(name, build, plan, namespace)
     bound = [
@@ -98,15 +99,6 @@ def image_of(step: plans.StepPlan, project: str) -> artifact.Address | None:
     name = artifact.Address.parse(step.runnable).name.lower()
     before, _, digest = step.image[0].text.partition("@")
     return artifact.Address(KIND, project, name, digest) if digest and before.endswith(f"/{project}/{name}") else None
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name, or the first one with a number that no step has."""
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free
 
 
 def _with_image(step: plans.StepPlan, builds: Mapping[str, Build], made: Mapping[str, plans.StepPlan]) -> plans.StepPlan:

@@ -16,7 +16,17 @@ from fuseml.domain.artifacts import conditions, subscription
 from fuseml.domain.documents import document, expression
 from fuseml.domain.labels import AUXILIARY_PREFIX
 from fuseml.domain.registry import constraint
-from fuseml.domain.workflows import artifact_rules, matrix_rules, parameters, references, registry_triggers, resources, schedule, triggers
+from fuseml.domain.workflows import (
+    artifact_rules,
+    matrix_rules,
+    parameters,
+    references,
+    registry_triggers,
+    resources,
+    schedule,
+    step_names,
+    triggers,
+)
 from fuseml.domain.workflows.models import PARAMETERS, CodesetMount, Deploy, On, Step, Workflow
 
 Locate = Callable[[document.Path], document.Position | None]
@@ -26,7 +36,6 @@ RESERVED_NAMES = frozenset({"assignments", "runs", "schema"})
 
 MAX_STEPS = 2_000
 
-_STEP_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _OUTPUT_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,98}[A-Za-z0-9])?")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
 _OUTPUT_RULE = "letters, digits, '-' and '_', at most 100, beginning and ending with a letter or digit"
@@ -109,7 +118,7 @@ def _check_header(workflow: Workflow, report: _Report) -> None:
     _check_parameters(workflow, report)
     _check_names(("outputs",), "output", (item.name for item in workflow.outputs), _OUTPUT_NAME, _OUTPUT_RULE, report)
     rule = "lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit"
-    _check_names(("steps",), "step", (step.name for step in workflow.steps), _STEP_NAME, rule, report)
+    _check_names(("steps",), "step", (step.name for step in workflow.steps), step_names.RULE, rule, report)
     if not workflow.steps:
         report.add(("steps",), "a workflow needs at least one step")
     if workflow.on:

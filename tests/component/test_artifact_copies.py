@@ -252,7 +252,7 @@ def test_a_copy_goes_with_its_artifact_and_no_later_run_reuses_it(system: Retain
     system.api.call("DELETE", path(str(SOURCE)), status=204)
     assert not copied.is_reusable()
     system.sweep()
-    assert system.read(copied.address), "somebody may be reading it"
+    assert system.read(copied.address), "it may be in use"
     system.expire_leases()
     system.sweep()
     assert system.versions(copied.address.name) == []

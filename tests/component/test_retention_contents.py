@@ -76,7 +76,7 @@ def test_it_waits_after_a_policy_was_set_and_before_contents_go(system: Retained
     assert len(system.api.search()) == 2
     system.sweep(contents_grace=3600)
     assert system.api.search() == [str(second)]
-    assert system.read(first) == OLD, "somebody may be reading it"
+    assert system.read(first) == OLD, "it may be in use"
     system.expire_leases()
     system.sweep()
     assert system.versions("raw") == [second]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import artifact_contents, completion, lineage_tree, mirrors, options, output, retention, session, terminal
+from fuseml.cli import artifact_contents, lineage_tree, mirrors, options, output, retention, session, terminal
 from fuseml.cli.events import moment
 from fuseml.domain import errors
 
@@ -27,15 +27,7 @@ class Direction(enum.StrEnum):
     BOTH = "both"
 
 
-Address = Annotated[
-    str,
-    typer.Argument(
-        help="kind://project/name/version, or @TAG for the version",
-        metavar="ADDRESS",
-        show_default=False,
-        autocompletion=completion.artifacts,
-    ),
-]
+Address = artifact_contents.Address
 TagName = Annotated[str, typer.Argument(help="The tag.", metavar="TAG", show_default=False)]
 LabelName = Annotated[str, typer.Argument(help="The label.", metavar="LABEL", show_default=False)]
 Kind = Annotated[str, options.option("--kind", "-k", help="code, model, dataset, runnable or image.")]

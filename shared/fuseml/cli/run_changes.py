@@ -35,8 +35,8 @@ def rerun(
 ) -> None:
     """Repeat a run with the current workflow and tools.
 
-    -i replaces an input, or gives a parameter of the code. --locked repeats its plan exactly, tools included. The current credentials apply in both cases. Steps with a cache are reused if
-    nothing they depend on has changed, except with --locked, --only and --no-cache.
+    -i replaces an input, or gives a parameter of the code. --locked repeats its plan exactly, tools included. The current credentials apply in
+    both cases. Steps with a cache are reused if nothing they depend on has changed, except with --locked, --only and --no-cache.
     """
     from fuseml.cli import progress
 

@@ -1,5 +1,5 @@
 """Settings of all tests: Hypothesis runs all of its examples on a slow machine, too, Ctrl-C interrupts the commands of tests, more workers than
-cores run them, and the garbage collector leaves alone the modules and tests, which stay until the end.
+cores run them, each file begins with the same mask of modes, and the garbage collector leaves alone the modules and tests, which stay until the end.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -30,6 +31,14 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _mask_of_modes() -> Iterator[None]:
+    """A server or backup in the process of a test keeps the files of its home private, and those of later tests with them."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.hookimpl(optionalhook=True)

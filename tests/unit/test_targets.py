@@ -66,7 +66,10 @@ def test_the_work_for_repeated_escapes_is_bounded(escapes: int) -> None:
     assert judged("/runs/%" + "25" * (escapes * 100) + "2e") is None
 
 
-@pytest.mark.parametrize("segment", [".internal", ".Internal", "%2einternal", "%252Einternal", ".internal;x", ".%69nternal"])
+@pytest.mark.parametrize(
+    "segment",
+    [".internal", ".Internal", "%2einternal", "%252Einternal", ".internal;x", ".%69nternal", ".internal.", ".internal%2e", ".internal-x"],
+)
 def test_the_reserved_segment_is_found_in_every_spelling(segment: str) -> None:
     for path in (f"/{segment}", f"/{segment}/events", f"/runs/{segment}/events", f"/runs/x/{segment}"):
         assert targets.is_reserved(path, catalog.INTERNAL), path
@@ -86,6 +89,7 @@ def readings(path: str) -> list[str]:
 @example("/events/%252e%252e/metrics")
 @example("/artifacts/%2e%2e")
 @example("/runs/http%253A%252F%252Fx")
+@example("/extensions/.internal.")
 def test_no_reading_of_an_accepted_path_leaves_the_path_of_its_function(target: str) -> None:
     path = judged(target)
     if path is None or targets.is_reserved(path, catalog.INTERNAL) or (function := catalog.find(urllib.parse.unquote(path))) is None:

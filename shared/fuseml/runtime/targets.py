@@ -82,10 +82,13 @@ def _check_level(level: bytes, depth: int) -> None:
 
 
 def is_reserved(path: str, prefix: str) -> bool:
-    """Whether a judged path has the segment `prefix` (`/name`), also escaped: a path that no entrance may forward."""
+    """Whether a judged path has a segment that begins with `prefix` (`/name`), also escaped: a path that no entrance may forward.
+
+    Servers leave out parameters, or dots at the end, in ways of their own, and no name begins so.
+    """
     level, segment = path.lower(), prefix.removeprefix("/")
     for _ in range(_MOST_ESCAPES + 1):
-        if segment in (part.partition(";")[0].strip() for part in level.split("/")):
+        if any(part.strip().startswith(segment) for part in level.split("/")):
             return True
         level = urllib.parse.unquote(level).lower()
     return False

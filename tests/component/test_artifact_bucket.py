@@ -323,21 +323,6 @@ def test_the_addressing_of_buckets_is_that_of_the_record() -> None:
         dvc_remote.Remote("s3://b", variables).blocks("s3://b", "0" * 32, is_legacy=False)
 
 
-def test_another_package_brings_a_store_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shelf.py").write_text(
-        "from fuseml.artifactstores import bucket\nfrom fuseml.contents import filesystem\nfrom pathlib import Path\n"
-        "def connect(connection):\n"
-        "    return bucket.BucketStore(filesystem.FileContents(Path(connection.url)), connection.url, resource=connection.resource)\n"
-    )
-    installed = tmp_path / "shelf-1.0.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
-    (installed / "entry_points.txt").write_text(f"[{artifactstores.GROUP}]\nshelf = shelf:connect\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    store = artifactstores.connect(Connection("shelf", str(tmp_path / "contents")))
-    assert contents(store, publish(store, {"a": b"1"})) == {"a": b"1"}
-
-
 def test_no_secret_is_shown() -> None:
     connection = Connection(
         "s3", "http://127.0.0.1:1", {"AWS_SECRET_ACCESS_KEY": "canary-1", "AWS_ACCESS_KEY_ID": "a", "FUSEML_ARTIFACTS_BUCKET": "b"}

@@ -1,4 +1,4 @@
-"""The artifact stores under test: a folder, a bucket of moto's server, and a bucket of the server at FUSEML_S3."""
+"""The artifact stores under test: those of FuseML, and that of the example of a plugin."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import Any
 import pytest
 
 from fuseml import artifactstores
+from fuseml import plugins as seams
 from fuseml.artifactstores import Connection, Source, dvc_files, dvc_remote, git
 from fuseml.artifactstores import dvc as dvc_store
 from fuseml.contents import s3
 from fuseml.domain.artifact import Address
 from fuseml.steps import model_digest
-from tests import agents, commands, mlflow_servers, oci_registries, s3_servers
+from tests import agents, commands, mlflow_servers, oci_registries, plugins, s3_servers
 from tests.component import githost
 from tests.contract import githosts
 
@@ -275,6 +277,26 @@ def agent(at: Path) -> Iterator[UnderTest]:
         yield UnderTest(store, "dataset", written(store, "dataset"), damage)
 
 
+@contextlib.contextmanager
+def plugin(at: Path) -> Iterator[UnderTest]:
+    """The store of the shipped example of a plugin, in a SQLite database."""
+    with plugins.on_path(plugins.install_example(at / "package")):
+        seam: seams.Seam[artifactstores.Connector] = seams.Seam(artifactstores.PLUGINS.group, artifactstores.PLUGINS.contract, ())
+        connect = seam.get("sqlite")
+        assert connect is not None
+        folder = at / "an artifact store"
+        folder.mkdir()
+        store = connect(Connection("sqlite", folder.as_uri(), {"TOKEN": SECRET}))
+
+        def damage(address: Address) -> None:
+            with contextlib.closing(sqlite3.connect(folder / "artifacts.db")) as database, database:
+                query = "SELECT blocks.rowid, data FROM blocks JOIN contents USING (upload) WHERE key LIKE ?"
+                for row, data in database.execute(query, (f"%/{address.name}/files/%",)).fetchall():
+                    database.execute("UPDATE blocks SET data = ? WHERE rowid = ?", (bytes([data[0] ^ 1]) + data[1:], row))
+
+        yield UnderTest(store, "dataset", written(store, "dataset"), damage)
+
+
 STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {
     "folder": folder,
     "bucket": bucket,
@@ -286,4 +308,5 @@ STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTes
     "dvc": dvc,
     "oci": oci,
     "agent": agent,
+    "plugin": plugin,
 }

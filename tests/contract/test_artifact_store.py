@@ -85,6 +85,10 @@ def test_the_page_has_a_row_for_each_store() -> None:
 
 
 def test_the_page_shows_what_the_store_declares(store: artifactstores.ArtifactStore) -> None:
+    if store.resource not in documented():
+        pytest.skip("the page has the built-in stores only")
+    if store.resource not in artifactstores.CONNECTORS:
+        pytest.skip("the page lists the built-in stores")
     capabilities = ["yes" if capability in store.capabilities else "" for capability in artifactstores.CAPABILITIES]
     kinds = "all" if store.kinds == frozenset(artifact.KINDS) else ", ".join(sorted(store.kinds))
     assert documented()[store.resource] == [kinds, *capabilities]

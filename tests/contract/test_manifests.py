@@ -121,6 +121,7 @@ def read_settings(function: catalog.Function) -> set[str]:
     if function is catalog.GATEWAY:
         return set()
     values = dict.fromkeys(FIELDS, "http://example.com") | {
+        "engine": "tekton",
         "engine_days": "7",
         "image_builds": "yes",
         "log_days": "7",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import pathlib
 import re
 import sys
 
+from fuseml.cli import server
 from fuseml.domain import errors
 from fuseml.runtime.http import _name_of
 from infra import schema
-from tests import commands
+from tests import commands, plugins
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -90,3 +92,18 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_another_serv
     start = pages["docs/index.html"]
     assert [page.stem for page in DOCS.glob("*.md") if page.stem != "index" and f'href="{page.stem}.html"' not in start] == []
     assert "approval" in (tmp_path / "searchindex.js").read_text()
+
+
+def test_the_seams_of_plugins_are_listed_with_their_contracts() -> None:
+    rows = re.findall(r"^\| `(fuseml\.\w+)` \| (\d+) \|", (DOCS / "plugins.md").read_text(), re.MULTILINE)
+    groups = [path.parent.name for path in (DOCS.parent / "shared" / "fuseml").glob("*/__init__.py") if "PLUGINS: Seam" in path.read_text()]
+    assert sorted(rows) == sorted((f"fuseml.{name}", str(importlib.import_module(f"fuseml.{name}").PLUGINS.contract)) for name in groups)
+    assert sorted(server._SEAMS) == sorted(f"fuseml.{name}" for name in groups)
+
+
+def test_the_example_of_a_probe_runs(tmp_path: pathlib.Path) -> None:
+    match = re.search(r"```python\n(# my_probe\.py\n.*?)```", (DOCS / "plugins.md").read_text(), re.DOTALL)
+    assert match is not None
+    plugins.package(tmp_path, "my-probe", "[fuseml.probes]\nmy-tool = my_probe:PLUGIN\n", match[1])
+    script = "from fuseml.probes import PLUGINS; print([item.problem for item in PLUGINS.listed()])"
+    assert commands.python(script, environment={"PYTHONPATH": str(tmp_path)}).stdout == "['']\n"

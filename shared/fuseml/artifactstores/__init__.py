@@ -10,7 +10,6 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +33,7 @@ from fuseml.artifactstores.port import (
     Version,
 )
 from fuseml.domain import artifact, errors
+from fuseml.plugins import Seam
 
 if TYPE_CHECKING:
     from fuseml.domain.registry import artifact_stores, selector
@@ -43,6 +43,7 @@ __all__ = [
     "CAPABILITIES",
     "CATEGORY",
     "CONNECTORS",
+    "PLUGINS",
     "About",
     "ArtifactStore",
     "Brought",
@@ -66,9 +67,6 @@ __all__ = [
 
 CATEGORY = artifact.STORE_CATEGORY
 """The category of the services that selectors of artifact stores ask for."""
-
-GROUP = "fuseml.artifactstores"
-"""The group of entry points: the name is a resource, the object a connector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,21 +180,24 @@ CONNECTORS: Mapping[str, Connector] = {
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
 
+PLUGINS: Seam[Connector] = Seam("fuseml.artifactstores", 1, CONNECTORS, shape="a callable that takes a Connection")
+"""Connectors of other packages, each under the resource of its store."""
+
 URL_VARIABLES: Mapping[str, str] = {"s3": "AWS_ENDPOINT_URL_S3", "mlflow-tracking": "MLFLOW_TRACKING_URI"}
 """Resource -> the variable in which the clients of that tool expect its URL."""
 
 
 def connect(connection: Connection) -> ArtifactStore:
-    """The store of a binding; it connects at its first call. Raises InvalidError for a resource that is no artifact store."""
-    connector = CONNECTORS.get(connection.resource)
-    if connector is None:
-        installed = {point.name: point for point in metadata.entry_points(group=GROUP)}
-        if connection.resource not in installed:
-            known = ", ".join(sorted({*CONNECTORS, *installed}))
-            raise errors.InvalidError(f"no artifact store has the resource {connection.resource!r}; the known ones are {known}")
-        connector = installed[connection.resource].load()
-    store: ArtifactStore = connector(connection)
-    return store
+    """The store of a binding; it connects at its first call. Raises InvalidError for a resource that is no artifact store, and PermanentError
+    for a plugin that cannot be used."""
+    resource = connection.resource
+    if resource in CONNECTORS:
+        return CONNECTORS[resource](connection)
+    plugin = PLUGINS.get(resource)
+    if plugin is None:
+        known = ", ".join(sorted({*CONNECTORS, *PLUGINS.names()}))
+        raise errors.InvalidError(f"no artifact store has the resource {resource!r}; the known ones are {known}")
+    return PLUGINS.call(resource, plugin, connection)
 
 
 def facts(binding: selector.Binding) -> artifact_stores.Facts:

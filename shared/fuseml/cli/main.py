@@ -67,7 +67,7 @@ app.command(no_args_is_help=True, epilog=options.examples("fuseml login https://
 app.command(epilog=options.examples("fuseml logout"))(sign_in.logout)
 app.command(epilog=options.examples("fuseml whoami"))(sign_in.whoami)
 app.command(epilog=options.examples("fuseml status"))(server.status)
-app.command(epilog=options.examples("fuseml version -o json"))(server.version)
+app.command(epilog=options.examples("fuseml version -o json", "fuseml version --plugins"))(server.version)
 app.command(no_args_is_help=True, epilog=options.examples("fuseml backup fuseml.backup", "fuseml backup /mnt/disk/$(date +%F).fuseml"))(
     backup.backup
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,11 +11,26 @@ from fuseml.cli import options, output, session, terminal
 from fuseml.cli.settings import CliSettings
 from fuseml.domain import errors
 
+if TYPE_CHECKING:
+    from fuseml.plugins import Seam
+
 _COMPONENTS = (
     output.column("Component", "name"),
     output.column("Status", states=True),
     output.column("URL", "url"),
     output.column("Message", cut=True),
+)
+
+
+_SEAMS = ("fuseml.artifactstores", "fuseml.engines", "fuseml.githosts", "fuseml.probes", "fuseml.servings")
+"""The packages that are seams. Each has its plugins as `PLUGINS`, in a group of its own name."""
+
+_PLUGINS = (
+    output.column("Seam"),
+    output.column("Name"),
+    output.Column("Package", lambda item: f"{item['package']} {item['version']}"),
+    output.column("Contract"),
+    output.Column("Problem", output.field("problem"), fold=True),
 )
 
 
@@ -121,8 +137,15 @@ def print_version(value: bool) -> None:  # the signature of a callback
         raise typer.Exit
 
 
-def version(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:
-    """Show the versions of this command and of the server."""
+def version(
+    context: typer.Context,
+    plugins: Annotated[bool, typer.Option("--plugins", help="Also list the plugins of this command's installation.")] = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Show the versions of this command and of the server.
+
+    With --plugins, exit code 1 if a plugin cannot be used.
+    """
     import importlib.metadata
 
     versions: dict[str, object] = {"client": {"version": importlib.metadata.version("fuseml")}}
@@ -131,14 +154,31 @@ def version(context: typer.Context, format: options.Output = output.Format.TABLE
     except errors.TemporaryError:
         # The client's own version is a result without a server, too.
         versions["server"] = None
+    listed = _plugins() if plugins else []
+    if plugins:
+        versions["plugins"] = listed
     if format is not output.Format.TABLE:
         output.dump(format, versions)
-        return
-    columns = (
-        output.Column("Client", lambda item: _version(item["client"])),
-        output.Column("Server", lambda item: _version(item["server"])),
-    )
-    output.print_fields(versions, columns)
+    else:
+        columns = (
+            output.Column("Client", lambda item: _version(item["client"])),
+            output.Column("Server", lambda item: _version(item["server"])),
+            output.Column("Plugins", lambda item: "" if listed or not plugins else "none installed"),
+        )
+        output.print_fields(versions, columns)
+        if listed:
+            terminal.echo("\nPlugins:")
+            output.table(listed, _PLUGINS, indent=2)
+    if any(item["problem"] for item in listed):
+        raise typer.Exit(1)
+
+
+def _plugins() -> list[dict[str, object]]:
+    """The plugins of all seams, loaded, each with its problem."""
+    import importlib
+
+    seams: list[Seam[object]] = [importlib.import_module(group).PLUGINS for group in _SEAMS]
+    return [{**dataclasses.asdict(item), "contract": seam.contract} for seam in seams for item in seam.listed()]
 
 
 def _version(build: object) -> object:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import flask
 
-from fuseml import exports
+from fuseml import exports, servings
 from fuseml.contents import Contents, mlflow, trackers
 from fuseml.domain import application
 from fuseml.embedded import serving
@@ -68,7 +68,10 @@ def platform(state: State, parts: StandIns, url: str, settings: Settings) -> Pla
         git=parts.git,
         engine=parts.engine,
         contents=parts.contents,
-        serving={application.BUILT_IN: serving.EmbeddedServing(parts.model_servers, url)},
+        serving={
+            application.BUILT_IN: serving.EmbeddedServing(parts.model_servers, url),
+            **servings.connect_plugins(servings.Settings(settings.namespace, settings.serving_image)),
+        },
         public_url=url,
         tracking_url=parts.tracking.url,
         connect_tracking=functools.partial(_connect, parts.tracking.url, parts.processes.grant()),

@@ -52,6 +52,7 @@ class Settings:
         "administrator's token of the git host; scopes write:admin, write:organization, write:repository, read:user",
         secret=True,
     )
+    engine: str = _setting("FUSEML_ENGINE", "engine that executes runs on a cluster: `tekton`, or the name of a plugin", "tekton")
     log_format: str = _setting("FUSEML_LOG_FORMAT", "log lines as `json` (the default of a function) or as `text` for people")
     otlp_endpoint: str = _setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT", "base address of an OpenTelemetry collector (OTLP over HTTP) for spans; unset: no spans are sent"

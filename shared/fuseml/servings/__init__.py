@@ -6,6 +6,7 @@ between and a manual deletion. `Application.served_by` selects the serving.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,11 +14,15 @@ import sqlmodel
 
 from fuseml.domain import application, errors
 from fuseml.domain.registry import extension
+from fuseml.plugins import Seam
 from fuseml.servings.port import Revision, Serving, Servings, ServingSpec, State, Status
 from fuseml.store import applications
 
+_log = logging.getLogger("fuseml.servings")
+
 __all__ = [
     "CONNECTORS",
+    "PLUGINS",
     "Revision",
     "Serving",
     "ServingSpec",
@@ -26,6 +31,7 @@ __all__ = [
     "State",
     "Status",
     "connect",
+    "connect_plugins",
     "select",
     "serving_spec",
 ]
@@ -44,8 +50,12 @@ def serving_spec(session: sqlmodel.Session, row: applications.Application, unsea
 
 
 def select(servings: Servings, served_by: str) -> Serving:
-    """The serving of this resource. Raises InvalidError with the configured ones."""
+    """The serving of this resource. Raises InvalidError with the configured ones, and PermanentError for a plugin that cannot be used."""
     if served_by not in servings:
+        if PLUGINS.get(served_by) is not None:
+            raise errors.PermanentError(
+                f"the plugin {served_by!r} connects to no serving here; the log names the reason, read at the start"
+            )
         remedy = (
             f"the step's selector for prediction-serving must resolve to one of: {', '.join(sorted(servings))}"
             if servings
@@ -72,16 +82,35 @@ def _knative(settings: Settings) -> Serving | None:
     return knative.KnativeServing(knative.Cluster(settings.namespace), knative.Settings(image=settings.image)) if settings.image else None
 
 
-CONNECTORS: Mapping[str, Callable[[Settings], Serving | None]] = {
+Connector = Callable[[Settings], Serving | None]
+
+CONNECTORS: Mapping[str, Connector] = {
     application.BUILT_IN: _knative,
 }
 """`Application.served_by` -> constructor of the serving; None where it is not configured. Another serving is one more line."""
+
+PLUGINS: Seam[Connector] = Seam("fuseml.servings", 1, CONNECTORS, shape="a callable that takes Settings")
+"""Connectors of other packages, each under the resource of its serving."""
 
 
 def connect(settings: Settings) -> Servings:
     """The configured servings of the cluster that this process runs in, or that KUBECONFIG names. Each connects at its first call."""
     connected = {resource: connector(settings) for resource, connector in CONNECTORS.items()}
-    return {resource: serving for resource, serving in connected.items() if serving is not None}
+    return {resource: serving for resource, serving in connected.items() if serving is not None} | connect_plugins(settings)
+
+
+def connect_plugins(settings: Settings) -> dict[str, Serving]:
+    """The configured servings of other packages. The log has a warning about each that fails."""
+    found: dict[str, Serving] = {}
+    for resource, connector in PLUGINS.usable():
+        try:
+            serving = PLUGINS.call(resource, connector, settings)
+        except errors.FusemlError as error:
+            _log.warning("the serving %s is left out: %s", resource, error.message)
+            continue
+        if serving is not None:
+            found[resource] = serving
+    return found
 
 
 def _unsealed(document: Mapping[str, object], unseal: Callable[[str], str]) -> application.Application:

@@ -1,0 +1,1 @@
+"""Two plugins of FuseML: a probe for Prometheus, and an artifact store in a SQLite database."""

@@ -92,3 +92,31 @@ def test_a_watched_run_is_a_tree_of_its_steps_in_a_terminal(server: CannedApi, t
     code, screen = in_terminal(server, tmp_path, "run", "watch", "mlflow-e2e-1")
     assert code == 0
     assert any(re.search(r"── trainer +succeeded +30s +attempt 2", line) for line in plain(screen))
+
+
+def test_a_column_that_has_no_room_to_be_read_is_left_out(tmp_path: Path) -> None:
+    long = {**canned_api.APPLICATION, "name": "demo-a-codeset-of-long-name", "model": "models:/a-model-of-this/1"}
+    with canned_api.serve({("GET", "/applications"): Answer([long])}) as server:
+        _, screen = in_terminal(server, tmp_path, "application", "list")
+    header, row = [line for line in plain(screen) if line]
+    assert "URL" not in header.split()
+    assert row.split()[:2] == [long["name"], long["model"]]
+
+
+def test_fields_break_between_words_and_leave_urls_whole(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:8000/apps/demo-a-codeset-with-a-long-name/v2/models/demo-a-codeset-with-a-long-name/infer"
+    long = {**canned_api.APPLICATION, "url": url, "description": "a model that " * 12}
+    with canned_api.serve({("GET", "/applications/diabetes"): Answer(long)}) as server:
+        _, screen = in_terminal(server, tmp_path, "application", "get", "diabetes")
+    lines = plain(screen)
+    assert any(line.endswith(url) for line in lines)
+    described = [line for line in lines if "a model" in line or line.strip().startswith(("that", "model"))]
+    assert len(described) > 1
+    assert all(len(line) <= 80 and line.split()[-1] in ("a", "model", "that") for line in described)
+
+
+def test_a_failed_run_is_listed_with_its_step_and_cause(tmp_path: Path) -> None:
+    failed = {**canned_api.RUN, "state": "failed", "cause": "step 'trainer' failed: exited with code 1: KeyError: 'alpha'"}
+    with canned_api.serve({("GET", "/runs"): Answer([failed])}) as server:
+        _, screen = in_terminal(server, tmp_path, "run", "list")
+    assert "trainer: KeyError: 'alpha'" in screen

@@ -48,7 +48,7 @@ _COLUMNS = (
     output.column("Status", states=True),
     output.Column("Answers", _answers),
     output.Column("Behind", _behind, cut=True),
-    output.column("URL", "url"),
+    output.Column("URL", output.field("url"), fold=True, minor=True),
 )
 _APPLICATION = (
     output.column("Name"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from fuseml.cli import output
+
+_FAILED_STEP = re.compile(r"\Astep '([^']+)' failed: (?:exited with code \d+: )?")
 
 
 def waiting(run: Mapping[str, object]) -> list[Mapping[str, object]]:
@@ -33,6 +36,11 @@ def reason(item: Mapping[str, object]) -> str:
     if "steps" in item:
         return "; ".join(f"{step.get('name')}: {summary(step)}" for step in waiting(item))
     return summary(item)
+
+
+def brief(item: Mapping[str, object]) -> str:
+    """As `reason`, for a column: of a failed run the step and its cause, without the words that all of them share."""
+    return _FAILED_STEP.sub(r"\1: ", reason(item))
 
 
 def advice(run: Mapping[str, object]) -> Iterator[str]:

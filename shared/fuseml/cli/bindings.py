@@ -16,6 +16,6 @@ COLUMNS = (
     output.column("Step"),
     output.column("Selector", "name"),
     output.Column("Bound to", target),
-    output.column("URL", "url"),
+    output.Column("URL", output.field("url"), fold=True),
     output.column("Note", "withheld", cut=True),
 )

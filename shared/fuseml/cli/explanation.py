@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from fuseml.cli import output
 
+_VERDICT = 9
 _STYLES = {"chosen": "green", "eligible": "", "rejected": "dim"}
 
 
@@ -27,10 +28,12 @@ def sentence(candidate: Mapping[str, object]) -> str:
 
 
 def show(explanations: object) -> None:
-    """Print a line for each candidate, with its verdict."""
+    """Print a line for each candidate, with its verdict. On a terminal, further lines stand below the first."""
     from rich.text import Text
 
     plain = output.console()
     for candidate in candidates(explanations):
         verdict = str(candidate.get("verdict", ""))
-        plain.print(Text(f"{verdict:<9} {sentence(candidate)}", style=_STYLES.get(verdict, "")), soft_wrap=True)
+        lines = output.wrapped(sentence(candidate), plain.width - _VERDICT - 1)
+        text = f"{verdict:<{_VERDICT}} " + ("\n" + " " * (_VERDICT + 1)).join(lines)
+        plain.print(Text(text, style=_STYLES.get(verdict, "")), soft_wrap=True)

@@ -60,7 +60,7 @@ def _seen(item: options.Item) -> object:
 _HEALTH = (
     output.Column("Health", _of_health("state"), states=True),
     output.Column("Seen", _seen),
-    output.Column("Trouble", _of_health("cause"), cut=True),
+    output.Column("Trouble", _of_health("cause"), fold=True),
 )
 _SERVICES = (
     output.column("ID", "id"),
@@ -69,7 +69,12 @@ _SERVICES = (
     output.column("Auth required", "auth_required"),
     output.column("Configuration", cut=True),
 )
-_ENDPOINTS = (output.column("URL", "url"), output.column("Type"), output.column("Configuration", cut=True), *_HEALTH)
+_ENDPOINTS = (
+    output.column("URL", "url"),
+    output.column("Type", minor=True),
+    output.column("Configuration", cut=True, minor=True),
+    *_HEALTH,
+)
 _CREDENTIALS = (
     output.column("ID", "id"),
     output.column("Scope"),

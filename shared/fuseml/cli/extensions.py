@@ -34,7 +34,7 @@ def _services(extension: options.Item) -> list[options.Item]:
 
 
 def _number(key: str) -> output.Column:
-    return output.Column(key.title(), lambda extension: sum(len(_list(service, key)) for service in _services(extension)) or "")
+    return output.Column(key.title(), lambda extension: sum(len(_list(service, key)) for service in _services(extension)) or "", minor=True)
 
 
 def _list(service: options.Item, key: str) -> list[object]:

@@ -47,7 +47,7 @@ def _metrics(model: options.Item) -> str:
 
 _COLUMNS = (
     output.column("Name"),
-    output.column("Version"),
+    output.Column("Version", output.field("version"), fold=True),
     output.column("Project", minor=True),
     output.Column("Aliases", artifacts.tags_of),
     output.column("Run", minor=True),

@@ -27,6 +27,9 @@ _PIPE_WIDTH = 100_000
 
 _GAP = 2
 _NARROWEST = 10
+# Shorter text is hard to read: minor columns make room for this much free text, and for this much of a column that folds.
+_READABLE = 24
+_READABLE_FOLDED = 16
 
 STATE_STYLES: Mapping[str, str] = {
     "succeeded": "green",
@@ -72,7 +75,7 @@ class Column:
     """A column of a table. `read` returns its value for an item; `cut` marks free text, which shrinks first; `states` colours states.
 
     Of a column without `cut`, what does not fit is wrapped, and nothing is lost; one that is to `fold` shrinks with the first. A `minor` column
-    is left out where the others would have to fold. A title is printed in capital letters unless it is a `name`.
+    is left out where the others would have to fold, or free text would be too short to be read. A title is printed in capital letters unless it is a `name`.
     """
 
     title: str
@@ -163,14 +166,28 @@ def _field_column(name: str) -> Column:
 
 
 def print_fields(item: Mapping[str, object], columns: Sequence[Column]) -> None:
-    """Print `Title:  value` lines; empty fields are omitted, and further lines of a value stand below its first."""
+    """Print `Title:  value` lines; empty fields are omitted, and further lines of a value stand below its first.
+
+    On a terminal, lines end between words; a longer word, such as a URL, stays whole for the clipboard.
+    """
     rows = [(column, text(column.read(item))) for column in columns]
     width = max((len(column.title) for column, _ in rows), default=0) + 1
     plain = console()
     for column, value in rows:
         if value:
-            aligned = value.replace("\n", "\n" + " " * (width + 1))
+            lines = value.splitlines()
+            if plain.is_terminal:
+                lines = [part for line in lines for part in wrapped(line, plain.width - width - 1)]
+            aligned = ("\n" + " " * (width + 1)).join(lines)
             plain.print(f"{column.title + ':':<{width}} ", _styled(column, aligned), sep="", soft_wrap=True)
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """The parts of a line that end between words, of at most `width` characters unless a word is longer."""
+    import textwrap
+
+    room = max(width, _READABLE)
+    return textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False) if len(line) > room else [line]
 
 
 def table(items: Sequence[Mapping[str, object]], columns: Sequence[Column], indent: int = 0) -> None:
@@ -213,11 +230,12 @@ def _cell(column: Column, item: Mapping[str, object]) -> str:
 
 
 def _fitting(kept: list[int], columns: Sequence[Column], cells: Sequence[Sequence[str]], available: int) -> list[int]:
-    """The columns without those minor ones, the first of them first, for which the others would have to fold."""
+    """The columns without those minor ones, the first of them first, that leave too little room for the others."""
 
     def least(index: int) -> int:
         widest = max(len(line) for cell in (columns[index].title, *(row[index] for row in cells)) for line in cell.splitlines() or [""])
-        return _GAP + (min(widest, _NARROWEST) if columns[index].cut else widest)
+        bound = _READABLE if columns[index].cut else _READABLE_FOLDED if columns[index].fold else widest
+        return _GAP + min(widest, bound)
 
     for index in [index for index in kept if columns[index].minor]:
         if sum(map(least, kept)) > available:

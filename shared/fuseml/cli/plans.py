@@ -20,7 +20,9 @@ _STEPS = (
     output.Column("Values", matrices.values, cut=True),
     output.Column("Image", lambda step: value(step["image"])),
     output.column("Needs"),
-    output.Column("Code", lambda step: [f"{item['project']}/{item['codeset']} {item['commit'][:8]}" for item in _items(step["checkouts"])]),
+    output.Column(
+        "Code", lambda step: [f"{item['project']}/{item['codeset']} {item['commit'][:8]}" for item in _items(step["checkouts"])], minor=True
+    ),
     output.Column("Resources", lambda step: _resources(_mapping(step.get("resources"))), cut=True),
     output.Column("When", lambda step: [_condition(item) for item in _items(step.get("when"))], cut=True),
     output.Column("Asks", lambda step: _question(_mapping(step.get("approval"))), cut=True),

@@ -135,14 +135,14 @@ def _groups(facts: Sequence[run_facts.Fact]) -> Iterator[tuple[str, list[run_fac
 
 def _show(facts: Sequence[run_facts.Fact], names: Sequence[str]) -> None:
     """A table for each kind of fact, with a column for each run; runs that do not fit the terminal follow below."""
-    widest = max((len(fact.name) for fact in facts), default=0)
+    widest = min(max((len(fact.name) for fact in facts), default=0), output.console().width // 3)
     fitting = max((output.console().width - widest - 4) // _NARROW, 1)
     for start in range(0, len(names), fitting):
         part = names[start : start + fitting]
         for title, group in _groups(facts):
             rows = [{"name": fact.name, **dict(zip(part, _texts(fact, part), strict=True))} for fact in group]
             terminal.echo(f"{title}:")
-            output.table(rows, [output.Column("", output.field("name")), *(_run_column(run) for run in part)], indent=2)
+            output.table(rows, [output.Column("", output.field("name"), fold=True), *(_run_column(run) for run in part)], indent=2)
             terminal.echo()
 
 

@@ -45,12 +45,17 @@ class Fact:
         return len(set(self.values.values())) <= 1
 
     @property
+    def _is_detail(self) -> bool:
+        return self.kind == "tool" and not self.name.endswith(".service")
+
+    @property
     def matters(self) -> bool:
         """Whether the fact is worth showing: the runs differ in it, or it is a metric or a duration.
 
-        A variable of a step that only some runs have, such as those of a run that never started, is not.
+        A variable of a step that only some runs have, such as those of a run that never started, is not, and of a tool that only some runs
+        have, its name is enough.
         """
-        if self.kind == "parameter" and "." in self.name and None in self.values.values():
+        if None in self.values.values() and ((self.kind == "parameter" and "." in self.name) or self._is_detail):
             return False
         return not self.equal or self.kind in (METRIC, DURATION)
 

@@ -26,7 +26,7 @@ def _names(key: str) -> output.Column:
         items = runnable.get(key)
         return [item.get("name") for item in items] if isinstance(items, list) else None
 
-    return output.Column(key.title(), read, cut=True)
+    return output.Column(key.title(), read, cut=True, minor=True)
 
 
 def _accepts(key: str) -> output.Column:

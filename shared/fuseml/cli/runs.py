@@ -47,6 +47,18 @@ def _trigger(run: Mapping[str, object]) -> object:
     return trigger.get("kind")
 
 
+_LONGEST_OUTPUT = 200
+
+
+def _outputs(step: options.Item) -> object:
+    """The outputs of a step, each on a line; a long one, such as a JSON object, is cut."""
+    from fuseml.domain.runs.causes import shorten
+
+    outputs = step.get("outputs")
+    shown = outputs.items() if isinstance(outputs, Mapping) else ()
+    return {name: shorten(output.text(value), _LONGEST_OUTPUT) for name, value in shown}
+
+
 def _ref(run: options.Item) -> str:
     """The name of a branch; other refs in full."""
     return str(run.get("ref") or "").removeprefix("refs/heads/")
@@ -55,12 +67,12 @@ def _ref(run: options.Item) -> str:
 COLUMNS = (
     output.column("Name"),
     output.Column("Codeset", lambda run: "/".join(str(run[key]) for key in ("project", "codeset") if run.get(key))),
-    output.Column("Ref", _ref, cut=True),
+    output.Column("Ref", _ref, cut=True, minor=True),
     output.Column("Version", lambda run: str(run.get("commit") or "")[:8], minor=True),
     output.Column("Started", lambda run: output.age(run.get("started") or run.get("created")), minor=True),
     output.Column("Duration", output.spent, minor=True),
     output.column("State", states=True),
-    output.Column("Cause", approvals.reason, cut=True),
+    output.Column("Cause", approvals.brief, cut=True),
 )
 _RUN = (
     output.column("Name"),
@@ -86,7 +98,7 @@ _STEPS = (
     output.Column("Attempts", lambda step: step.get("attempts") if step.get("attempts") not in (0, 1) else None),
     output.column("Cause", cut=True),
     output.Column("Approval", approvals.summary, cut=True),
-    output.column("Outputs", cut=True),
+    output.Column("Outputs", _outputs, fold=True),
     output.column("Reused from", "reused_from"),
     output.column("Not reused because", "not_reused", cut=True),
 )

@@ -163,12 +163,13 @@ def version(
         columns = (
             output.Column("Client", lambda item: _version(item["client"])),
             output.Column("Server", lambda item: _version(item["server"])),
-            output.Column("Plugins", lambda item: "" if listed or not plugins else "none installed"),
         )
         output.print_fields(versions, columns)
         if listed:
             terminal.echo("\nPlugins:")
             output.table(listed, _PLUGINS, indent=2)
+        elif plugins:
+            terminal.echo("There is no plugin; a package that is installed beside FuseML brings one.", err=True)
     if any(item["problem"] for item in listed):
         raise typer.Exit(1)
 

@@ -33,7 +33,7 @@ def _names(key: str) -> output.Column:
         items = workflow.get(key)
         return [item.get("name") for item in items] if isinstance(items, list) else None
 
-    return output.Column(key.title(), read, cut=True)
+    return output.Column(key.title(), read, cut=True, minor=True)
 
 
 def _schedule(workflow: Mapping[str, object]) -> str:
@@ -77,7 +77,11 @@ _ASSIGNMENTS = (
 )
 _INPUTS = (output.column("Name"), output.column("Type"), output.column("Default", cut=True), output.column("Description", cut=True))
 _STEPS = (output.column("Name"), output.column("Image"))
-_REVISIONS = (output.column("Revision"), output.Column("Age", lambda item: output.age(item.get("created"))), output.column("Created"))
+_REVISIONS = (
+    output.column("Revision"),
+    output.Column("Age", lambda item: output.age(item.get("created"))),
+    output.Column("Created", lambda item: output.minute(item.get("created"))),
+)
 
 
 @app.command(epilog=options.examples("fuseml workflow create mlflow-e2e.yaml"))
@@ -131,7 +135,7 @@ def get(
         workflow,
         (
             *_COLUMNS[:3],
-            output.Column("Created", lambda item: output.age(item.get("created"))),
+            output.Column("Age", lambda item: output.age(item.get("created"))),
             output.Column("Schedule", _schedule),
             output.Column("Next time", lambda _: next_time),
         ),

@@ -1,14 +1,18 @@
-"""Every command of the README and of the pages in docs/ runs, in reading order, as it stands there, and so does every notebook.
+"""Every command of the README and of the pages in docs/ runs, in reading order, as it stands there. So do the blocks of shell commands and the
+requests behind them, and every notebook.
 
-`uv run fuseml` is the installed command here.
+`uv run fuseml` is the command of this process.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import pathlib
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +29,14 @@ README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / path for path in dict.fromkeys(re.findall(r"\((docs/[a-z-]+\.md)\)", README))]
 TEXT = "\n".join([README, *(page.read_text() for page in PAGES)])
 COMMANDS = [line.split("#")[0].strip() for line in re.findall(r"^ {4}uv run (fuseml .+)$", TEXT, re.MULTILINE)]
+# Of pages about one machine: the others need a cluster, images, or servers of other teams.
+BLOCKS = [
+    block
+    for block in re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    if not re.search(r"\b(?:docker|kn|kubectl|skopeo|task (?:un)?deploy)\b|\.example\.com\b", block)
+]
+REQUESTS = re.findall(r"^ {4}(GET|POST) +(/\S+)", TEXT, re.MULTILINE)
+APPLICATION = "demo-diabetes-mlflow-e2e"
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 # Run elsewhere: `up` is the server of this very test; CI and test_demo run `demo`.
 ELSEWHERE = ("fuseml up", "fuseml demo")
@@ -60,12 +72,43 @@ def test_the_commands_of_the_documentation_work(server: servers.Server, tmp_path
         if command.startswith(ELSEWHERE):
             continue
         code = 1 if command in REFUSED else 0
-        process = commands.run(shlex.split(command), cwd=tmp_path, environment=environment, text="y\n", code=code)
+        process = commands.fuseml_here(*shlex.split(command)[1:], cwd=tmp_path, environment=environment, text="y\n", code=code)
         assert REFUSED.get(command, "") in process.stderr, commands.describe(process)
         if command.startswith("fuseml workflow run"):
             server.settled()
     server.settled()
     assert server.get("/runs?limit=10")[0]["state"] == "succeeded"
+    _blocks_work(server, tmp_path)
+    for method, path in REQUESTS:
+        address = f"/apps/{APPLICATION}{path.replace('NAME', APPLICATION)}"
+        response = server.call(method, address, json.loads((tmp_path / "request.json").read_text()) if method == "POST" else None)
+        assert response.status == 200, (method, address, response)
+
+
+def _blocks_work(server: servers.Server, folder: pathlib.Path) -> None:
+    """Run each block of shell commands as a user of this server does."""
+    row = json.loads(re.findall(r"^ {4}(\{.*\})$", TEXT, re.MULTILINE)[0])
+    tensors = [{"name": name, "datatype": "FP64", "shape": [1], "data": [value]} for name, value in row.items()]
+    (folder / "request.json").write_text(json.dumps({"inputs": tensors}))
+    # Git asks for the user name, then for the password.
+    (folder / "askpass").write_text('#!/bin/sh\ncase "$1" in Username*) echo ada ;; *) echo "$FUSEML_TOKEN" ;; esac\n')
+    (folder / "askpass").chmod(0o700)
+    environment = {
+        **server.environment,
+        "FUSEML_SERVER_URL": server.url,
+        "FUSEML_TOKEN": server.token,
+        "GIT_ASKPASS": str(folder / "askpass"),
+        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    assert len(BLOCKS) > 4
+    for number, block in enumerate(BLOCKS):
+        script = block.replace("http://127.0.0.1:8000", server.url).replace("curl ", "curl --fail-with-body --silent --show-error ")
+        place = folder / f"block-{number}"
+        place.mkdir()
+        for name in ("request.json", "first.yaml", "scale.py"):
+            shutil.copy(folder / name, place)
+        commands.run(["bash", "-euo", "pipefail", "-c", script], environment, cwd=place)
+    server.settled()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

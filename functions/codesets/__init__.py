@@ -1,4 +1,4 @@
-"""Projects and codesets: HTTP `/projects`, `/codesets`. Publishes `codeset.registered` and `codeset.removed`.
+"""Projects and codesets: HTTP `/projects`, `/codesets`, and `/whoami`, the caller as the server sees it. Publishes `codeset.registered` and `codeset.removed`.
 
 Depends on the store, the git host, the keyring (webhook secrets, push credentials) and a publisher.
 Registration is idempotent: the repository is created first, so that a second call repairs a crash in between.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from fuseml import githosts
@@ -12,7 +13,7 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """The database, the broker, the git host, the keyring that seals webhook secrets, and API tokens."""
+    """The database, the broker, the git host, the keyring that seals webhook secrets, and the tokens of the API and of steps."""
 
     store: database.Database
     publisher: cloudevents.Publisher
@@ -23,4 +24,17 @@ class Deps:
     @classmethod
     def of(cls, platform: Platform) -> Deps:
         """The dependencies that the platform has."""
-        return cls(store=platform.store, publisher=platform.publisher, git=platform.git, keyring=platform.keyring, tokens=platform.tokens)
+        return cls(
+            store=platform.store,
+            publisher=platform.publisher,
+            git=platform.git,
+            keyring=platform.keyring,
+            tokens=platform.tokens.accepting(functools.partial(_verify, platform)),
+        )
+
+
+def _verify(platform: Platform, token: str) -> auth.StepCaller:
+    # Imported with the first token of a step, which is good for `/whoami` only.
+    from fuseml.usecases import step_identity
+
+    return step_identity.verify(platform.store, platform.keyring, token)

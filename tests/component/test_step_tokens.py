@@ -23,6 +23,8 @@ from fuseml.usecases import step_identity
 
 NOW = "2026-01-01T00:00:00Z"
 ALLOWED = {("POST", "/applications"), ("GET", "/applications/<name>")}
+ANY = {("GET", "/whoami")}
+"""What every token of a step may do."""
 
 
 def plan(run: str, project: str, number: int = 1) -> plans.Plan:
@@ -112,17 +114,31 @@ def operations(server: Installation) -> list[tuple[str, str]]:
     ]
 
 
-def test_every_operation_but_two_is_closed_to_steps(server: Installation) -> None:
+def test_every_operation_but_three_is_closed_to_steps(server: Installation) -> None:
     listed = operations(server)
-    assert {*ALLOWED} < {*listed}
+    assert {*ALLOWED, *ANY} < {*listed}
     assert len(listed) > 60
     for step in ("predictor", "trainer", "builder"):
         token = server.token("train-1", step)
         for method, path in listed:
-            if step == "predictor" and (method, path) in ALLOWED:
+            if (method, path) in ANY or (step == "predictor" and (method, path) in ALLOWED):
                 continue
             concrete = re.sub(r"<(?:\w+:)?\w+>", "train-1", path)
             assert server.call(token, method, concrete, {}).status_code == 403, (step, method, path)
+
+
+def test_each_caller_sees_who_it_is(server: Installation) -> None:
+    assert server.call("admin", "GET", "/whoami").json == {"name": "admin", "role": "admin", "kind": "user", "scopes": ["*"], "step": None}
+    expected = {"predictor": ["applications"], "trainer": ["tracking"], "builder": []}
+    for step, scopes in expected.items():
+        seen: Any = server.call(server.token("train-1", step), "GET", "/whoami").json
+        assert (seen["name"], seen["role"], seen["kind"], seen["scopes"]) == (f"step {step} of train-1", "step", "step", scopes)
+        assert seen["step"] == {"project": "demo", "workflow": "train", "run": "train-1", "step": step}
+    token = server.token("train-1")
+    server.set_run("train-1", state="succeeded")
+    assert server.call(token, "GET", "/whoami").status_code == 401
+    assert server.call("wrong", "GET", "/whoami").status_code == 401
+    assert server.client.get("/whoami").status_code == 401
 
 
 def test_the_application_of_a_step_gets_the_origin_of_the_step(server: Installation) -> None:

@@ -17,6 +17,7 @@ from functions.runs import routes as runs_routes
 from fuseml.cli import main
 from fuseml.client import (
     event_shapes,
+    identity_shapes,
     lineage_shapes,
     objects,
     pipeline_shapes,
@@ -32,6 +33,7 @@ from infra import schema
 
 RESPONSES: Mapping[str, Any] = {
     "GET /projects": list[shapes.Project],
+    "GET /whoami": identity_shapes.Identity,
     "POST /projects": shapes.Project,
     "GET /projects/{name}": shapes.Project,
     "GET /codesets": list[shapes.Codeset],

@@ -57,6 +57,37 @@ def test_a_server_is_stored_when_it_accepts_the_token_and_forgotten_again(
     assert capsys.readouterr().err == f"{file} names no server.\n"
 
 
+@pytest.mark.parametrize(
+    ("seen", "lines"),
+    [
+        (
+            {"name": "ada", "role": "admin", "kind": "user", "scopes": ["*"], "step": None},
+            ["Name: ada", "Kind: user", "May do: everything"],
+        ),
+        ({"name": "anonymous", "role": "admin", "kind": "anonymous", "scopes": ["*"], "step": None}, ["Kind: anonymous"]),
+        (
+            {
+                "name": "step fit of a-1",
+                "role": "step",
+                "kind": "step",
+                "scopes": ["tracking"],
+                "step": {"project": "demo", "workflow": "a", "run": "a-1", "step": "fit"},
+            },
+            ["Role: step", "May do: tracking", "Step: fit of a-1"],
+        ),
+    ],
+    ids=["user", "anonymous", "step"],
+)
+def test_the_caller_is_shown_as_the_server_sees_it(
+    seen: dict[str, object], lines: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with canned_api.serve({("GET", "/whoami"): Answer(seen)}) as server:
+        given = {**environment(tmp_path), "FUSEML_SERVER_URL": server.url, "FUSEML_TOKEN": TOKEN}
+        assert main.run(["whoami"], given) == 0
+        shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+        assert {*lines, "Access: accepted", "Token: FUSEML_TOKEN"} <= {*shown}, shown
+
+
 def test_a_refused_token_is_not_stored(server: CannedApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["login", server.url, "--token", "canary"], environment(tmp_path)) == 1
     assert "the token is not valid" in capsys.readouterr().err

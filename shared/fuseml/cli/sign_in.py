@@ -12,6 +12,18 @@ from fuseml.cli import options, output, session, terminal
 from fuseml.client import server_urls
 from fuseml.domain import errors, urls
 
+_IDENTITY = (
+    output.column("Server", "url"),
+    output.column("Token"),
+    output.column("Access"),
+    output.column("Name"),
+    output.column("Role"),
+    output.column("Kind"),
+    output.Column("May do", lambda item: "everything" if item.get("scopes") == ["*"] else item.get("scopes")),
+    output.column("Step"),
+    output.column("Project"),
+)
+
 
 def login(
     context: typer.Context,
@@ -54,20 +66,38 @@ def logout(context: typer.Context) -> None:
 
 
 def whoami(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:
-    """Show the server, and whether it accepts the token.
+    """Show the server, the origin of the token, and the caller that the server sees.
 
-    Also shows the origin of the token. Exit code 1 if it is refused.
+    Exit code 1 if the token is refused.
     """
     settings = session.settings(context)
-    item = {"url": settings.server_url(), "token": settings.token_origin(), "project": settings.current_project()}
+    item: dict[str, object] = {"url": settings.server_url(), "token": settings.token_origin(), "project": settings.current_project()}
     try:
-        _ask(context)
+        item |= _caller(context)
         item["access"] = "accepted"
     except (errors.UnauthenticatedError, errors.ForbiddenError) as error:
         item["access"] = f"refused: {error.message}"
-    output.record(format, item, (output.column("Server", "url"), output.column("Token"), output.column("Access"), output.column("Project")))
+    output.record(format, item, _IDENTITY)
     if item["access"] != "accepted":
         raise typer.Exit(1)
+
+
+def _caller(context: typer.Context) -> dict[str, object]:
+    """The caller that the server sees; empty where a server of a former release only accepts the token. Raises UnauthenticatedError."""
+    try:
+        found = session.connect(context).whoami()
+    except errors.NotFoundError:
+        _ask(context)
+        return {}
+    of_step = found.get("step")
+    step = {"step": f"{of_step['step']} of {of_step['run']}"} if of_step else {}
+    return {
+        "name": found["name"],
+        "role": found["role"],
+        "kind": found["kind"],
+        "scopes": found["scopes"],
+        **step,
+    }
 
 
 def _ask(context: typer.Context) -> None:

@@ -11,6 +11,7 @@ from fuseml.client import (
     codesets,
     events,
     extensions,
+    identity_shapes,
     mirrors,
     pipelines,
     predictions,
@@ -71,6 +72,10 @@ class Client:
     def version(self) -> dict[str, object]:
         """The version of the server, as the server reports it."""
         return self._transport.get_object("/version")
+
+    def whoami(self) -> identity_shapes.Identity:
+        """The caller as the server sees it. Raises NotFoundError from a server of a former release."""
+        return cast(identity_shapes.Identity, self._transport.get_object("/whoami"))
 
     def text_at(self, url: str) -> str:
         """The text at a URL outside the API, such as a tool's version page. The token is not sent to another host."""

@@ -20,6 +20,9 @@ _LOG = logging.getLogger("fuseml.auth")
 STEP_PREFIX = "fuseml-step."
 """The beginning of every token of a step (`usecases.step_identity`)."""
 
+ANY_SCOPE = "*"
+"""The scope of a route that every token of a step may use. No token has it."""
+
 STEPS_REFUSED = "a step's token may not do this"
 
 
@@ -37,11 +40,13 @@ class StepCaller:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`name` appears in the records of decisions. `admin` may do everything; `step` only what its route allows to steps."""
+    """`name` appears in the records of decisions. `admin` may do everything; `step` only what its route allows to steps. `anonymous`
+    has no token."""
 
     name: str
     role: Role
     step: StepCaller | None = None
+    anonymous: bool = False
 
 
 Steps = Callable[[str], StepCaller]
@@ -87,7 +92,7 @@ class Tokens:
         if scheme.lower() in ("bearer", "basic") and token:
             return self.bearer(token.strip())
         if self._anonymous:
-            return Caller("anonymous", "admin")
+            return Caller("anonymous", "admin", anonymous=True)
         raise errors.UnauthenticatedError("a token is needed: send `Authorization: Bearer <token>`")
 
     def bearer(self, token: str) -> Caller:

@@ -47,7 +47,7 @@ class Function:
 FUNCTIONS: tuple[Function, ...] = (
     Function("extensions", ("/extensions",)),
     Function("resolver", ("/resolve",)),
-    Function("codesets", ("/projects", "/codesets")),
+    Function("codesets", ("/projects", "/codesets", "/whoami")),
     Function("runnables", ("/runnables",)),
     Function("pipelines", ("/pipelines", "/catalogs")),
     Function("sources", ("/sources",), events=True),

@@ -133,7 +133,7 @@ class Api:
     ) -> Callable[[Callable[..., object]], Callable[..., object]]:
         """Serve `handler(path variables..., query=, body=)`. Its docstring documents the operation.
 
-        `step` is the scope that a step's token needs for this route; without it, steps may not use the route. `document` describes a body
+        `step` is the scope that a step's token needs for this route, `auth.ANY_SCOPE` for any; without it, steps may not use the route. `document` describes a body
         that the handler reads itself (`read_document`), because its checks need positions. The handler returns a model, `ListPage`, plain
         data, a Flask response, or None for an empty response. `dry_run` describes the body of a dry run, with status 200, where it differs
         from `status`. `media` are accepted content types beside JSON and YAML. `text` is the content type of a response of text. `refusals` are
@@ -175,7 +175,7 @@ class Api:
         def view(**variables: str) -> flask.Response:
             if self._tokens is not None and not operation.public:
                 caller = self._tokens.caller(flask.request.headers.get("Authorization"))
-                if caller.step is not None and operation.step not in caller.step.scopes:
+                if caller.step is not None and operation.step not in (auth.ANY_SCOPE, *caller.step.scopes):
                     raise errors.ForbiddenError(auth.STEPS_REFUSED)
                 flask.g.caller = caller
             if _has_body():

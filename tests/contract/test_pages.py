@@ -9,11 +9,12 @@ import os
 import pathlib
 import re
 import sys
+from xml.etree import ElementTree
 
 from fuseml.cli import server
 from fuseml.domain import errors
 from fuseml.runtime.http import _name_of
-from infra import schema
+from infra import diagrams, schema
 from tests import commands, plugins
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -92,6 +93,19 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_another_serv
     start = pages["docs/index.html"]
     assert [page.stem for page in DOCS.glob("*.md") if page.stem != "index" and f'href="{page.stem}.html"' not in start] == []
     assert "approval" in (tmp_path / "searchindex.js").read_text()
+    shown = "".join(pages.values())
+    for text in diagrams.diagrams():
+        assert f'<svg id="d{diagrams.picture(text).stem}"' in shown, "a diagram is a picture"
+    assert "flowchart TB" not in shown
+
+
+def test_every_diagram_has_a_picture_that_loads_nothing() -> None:
+    wanted = {diagrams.picture(text) for text in diagrams.diagrams()}
+    assert wanted == {*diagrams.FOLDER.glob("*.svg")}, "`task diagrams` draws them"
+    for path in wanted:
+        picture = path.read_text()
+        assert not re.search(r"<script|@import|(?:href|src)=|url\((?!#)", picture), path
+        ElementTree.fromstring(picture)
 
 
 def test_the_seams_of_plugins_are_listed_with_their_contracts() -> None:

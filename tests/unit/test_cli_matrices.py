@@ -159,3 +159,19 @@ def test_a_plan_shows_what_combinations_share_once(tmp_path: Path, capsys: pytes
         ["trainer-2", "FUSEML_ALPHA", "1"],
     ]
     assert rows_of(shown, "Bindings")[1:] == [["trainer", "store", "minio/s3", "http://s3"]]
+
+
+def test_a_plan_shows_the_variables_of_all_steps_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def step(name: str) -> dict[str, Any]:
+        variables = {"FUSEML_ENV_RUN": "train-1", "FUSEML_ENV_STEP": name}
+        values = [{"name": key, "value": [{"kind": "text", "text": text}]} for key, text in variables.items()]
+        return {"name": name, "image": [{"kind": "text", "text": "i"}], "checkouts": [], "variables": values}
+
+    plan = {"workflow": "train", "revision": 1, "project": "demo", "steps": [step("builder"), step("trainer")], "bindings": []}
+    with canned_api.serve({**canned_api.CONTRACT, ("POST", "/workflows/train/plan"): Answer(plan)}) as server:
+        assert main.run(["run", "plan", "train"], variables(tmp_path, server.url)) == 0
+    assert rows_of(capsys.readouterr().out, "Environment")[1:] == [
+        ["(all)", "FUSEML_ENV_RUN", "train-1"],
+        ["builder", "FUSEML_ENV_STEP", "builder"],
+        ["trainer", "FUSEML_ENV_STEP", "trainer"],
+    ]

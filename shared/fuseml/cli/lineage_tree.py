@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def tree(lineage: shapes.Lineage) -> Tree:
-    """A tree below the artifact. A line never wraps."""
+    """A tree below the artifact. On a narrow terminal lines break; nothing of an address is lost."""
     from rich.text import Text
     from rich.tree import Tree
 
@@ -35,6 +35,6 @@ def _grow(tree: Tree, branches: Sequence[Branch]) -> None:
 def _line(address: str, notes: Sequence[str]) -> Text:
     from rich.text import Text
 
-    line = Text(address, overflow="ellipsis", no_wrap=True)
+    line = Text(address, overflow="fold")
     line.append("".join(f"  {note}" for note in notes), style="dim")
     return line

@@ -36,6 +36,7 @@ _ARTIFACTS = (
     output.column("Store"),
 )
 _REUSED = (output.column("Name"), output.column("Run"), output.column("Outputs", cut=True))
+_EVERY = "(all)"
 _ENVIRONMENT = (output.column("Step"), output.column("Variable"), output.column("Value", cut=True))
 
 
@@ -88,8 +89,12 @@ def _store(item: Mapping[str, Any]) -> str:
 
 
 def _environment(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
-    """A row for each variable of each step; one row for all combinations of a matrix if their values are equal."""
+    """A row for each variable of each step; one row for all steps, or for all combinations of a matrix, if their values are equal."""
     environments = {step["name"]: {item["name"]: value(item["value"]) for item in step["variables"]} for step in steps}
+    first, *rest = environments.values() if environments else [{}]
+    are_several = len({matrices.name(step) for step in steps}) > 1
+    common = {variable: text for variable, text in first.items() if are_several and all(other.get(variable) == text for other in rest)}
+    yield from ({"step": _EVERY, "variable": variable, "value": text} for variable, text in common.items())
     combined: dict[str, list[str]] = {}
     for step in steps:
         if step.get("combination"):
@@ -97,6 +102,8 @@ def _environment(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]
     for step in steps:
         name, others = step["name"], combined.get(matrices.name(step), []) if step.get("combination") else []
         for variable, text in environments[name].items():
+            if variable in common:
+                continue
             is_common = len(others) > 1 and all(environments[other].get(variable) == text for other in others)
             if not is_common or name == others[0]:
                 yield {"step": matrices.name(step) if is_common else name, "variable": variable, "value": text}

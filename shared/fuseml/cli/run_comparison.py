@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 
 app = typer.Typer(**options.GROUP)
 
+
+def _of_difference(item: Mapping[str, object], side: str) -> object:
+    """The value of one run: numbers as short as in a comparison."""
+    value = item.get(side)
+    return charts.text(float(value)) if item.get("kind") == run_facts.METRIC and isinstance(value, str) else value
+
+
 _DIFFERENCES = (
     output.column("Kind"),
-    output.column("Name"),
-    output.Column("First", lambda item: item.get("a"), cut=True),
-    output.Column("Second", lambda item: item.get("b"), cut=True),
+    output.Column("Name", output.field("name"), fold=True),
+    output.Column("First", lambda item: _of_difference(item, "a"), fold=True),
+    output.Column("Second", lambda item: _of_difference(item, "b"), fold=True),
 )
 
 

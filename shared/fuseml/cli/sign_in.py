@@ -66,9 +66,9 @@ def logout(context: typer.Context) -> None:
 
 
 def whoami(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:
-    """Show the server, the origin of the token, and the caller that the server sees.
+    """Show the server, the token, and the caller that it sees.
 
-    Exit code 1 if the token is refused.
+    The token by its origin, never itself. Exit code 1 if it is refused.
     """
     settings = session.settings(context)
     item: dict[str, object] = {"url": settings.server_url(), "token": settings.token_origin(), "project": settings.current_project()}

@@ -2,7 +2,7 @@
 
 A seam is a package of FuseML with a table of implementations: probes, servings, git hosts, artifact stores, engines. The group of its entry
 points has the package's name, and each entry point names a `Plugin`. Nothing is searched before a built-in table lacks a name. A plugin that
-cannot be used is an error of its own name only.
+cannot be used is an error of its own name only. This module imports nothing of FuseML: a seam may be used where the rest is not installed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, cast
 
-from fuseml.domain import errors
-
 if TYPE_CHECKING:
     from importlib import metadata
 
@@ -26,6 +24,13 @@ Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
 _LONGEST = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Stands for a plugin that cannot be used."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,9 @@ class Listed:
 class Seam(Generic[Implementation]):
     """The plugins of one seam. `contract` is the version of its contract here.
 
-    `built_in` are the names that no plugin replaces; `accepts` decides about an implementation, of which `shape` is the description. The packages
-    are searched once, at the first call.
+    `built_in` are the names that no plugin replaces. `refusal` is the error for a plugin that cannot be used, `own` the errors that a plugin may
+    raise itself. `accepts` decides about an implementation, of which `shape` is the description. The packages are searched once, at the first
+    call.
     """
 
     def __init__(
@@ -60,13 +66,17 @@ class Seam(Generic[Implementation]):
         group: str,
         contract: int,
         built_in: Collection[str],
+        *,
+        refusal: Callable[[str], Exception],
+        own: type[Exception],
         accepts: Callable[[object], bool] = callable,
         shape: str = "a callable",
     ) -> None:
         self.group, self.contract = group, contract
         self._built_in, self._accepts, self._shape = built_in, accepts, shape
+        self._refusal, self._own = refusal, own
         self._lock = threading.Lock()
-        self._loaded: dict[str, Implementation | errors.PermanentError] = {}
+        self._loaded: dict[str, Implementation | _Problem] = {}
         self._logged: set[str] = set()
 
     def names(self) -> list[str]:
@@ -76,12 +86,12 @@ class Seam(Generic[Implementation]):
         return sorted(self._installed.keys() - set(self._built_in))
 
     def get(self, name: str) -> Implementation | None:
-        """The implementation of this name; None without one. Raises PermanentError with the cause for a plugin that cannot be used."""
+        """The implementation of this name; None without one. Raises the refusal with the cause for a plugin that cannot be used."""
         if name in self._built_in or name not in self._installed:
             return None
         loaded = self._load(name)
-        if isinstance(loaded, errors.PermanentError):
-            raise loaded
+        if isinstance(loaded, _Problem):
+            raise self._refusal(loaded.message)
         return loaded
 
     def usable(self) -> list[tuple[str, Implementation]]:
@@ -89,20 +99,20 @@ class Seam(Generic[Implementation]):
         found: list[tuple[str, Implementation]] = []
         for name in self.names():
             loaded = self._load(name)
-            if isinstance(loaded, errors.PermanentError):
+            if isinstance(loaded, _Problem):
                 self._warn(name, loaded.message)
             else:
                 found.append((name, loaded))
         return found
 
     def call(self, name: str, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
-        """The result of a function of the plugin `name`. Raises its FusemlError, and PermanentError in place of any other exception."""
+        """The result of a function of the plugin `name`. Raises its own errors, and the refusal in place of any other exception."""
         try:
             return function(*arguments, **named)
-        except errors.FusemlError:
+        except self._own:
             raise
         except Exception as error:
-            raise errors.PermanentError(f"{self._described(name)} failed: {_cause(error)}; repair or uninstall its package") from error
+            raise self._refusal(f"{self._described(name)} failed: {_cause(error)}; repair or uninstall its package") from error
 
     def listed(self) -> list[Listed]:
         """All entry points of the group, loaded, each with its problem."""
@@ -116,7 +126,7 @@ class Seam(Generic[Implementation]):
         if name in self._built_in:
             return f"{name!r} is built in, and no plugin replaces it; rename the entry point"
         loaded = self._load(name)
-        return loaded.message if isinstance(loaded, errors.PermanentError) else ""
+        return loaded.message if isinstance(loaded, _Problem) else ""
 
     @functools.cached_property
     def _installed(self) -> dict[str, list[metadata.EntryPoint]]:
@@ -130,36 +140,32 @@ class Seam(Generic[Implementation]):
             self._logged.add(name)
             _log.warning("%s", message)
 
-    def _load(self, name: str) -> Implementation | errors.PermanentError:
+    def _load(self, name: str) -> Implementation | _Problem:
         with self._lock:
             if name not in self._loaded:
-                try:
-                    self._loaded[name] = self._checked(name)
-                except errors.PermanentError as error:
-                    self._loaded[name] = error
+                self._loaded[name] = self._checked(name)
             return self._loaded[name]
 
-    def _checked(self, name: str) -> Implementation:
+    def _checked(self, name: str) -> Implementation | _Problem:
         [point, *others] = self._installed[name]
         described = self._described(name)
         if others:
-            raise errors.PermanentError(f"{described} has the name of another plugin; uninstall all but one of them")
+            return _Problem(f"{described} has the name of another plugin; uninstall all but one of them")
         try:
             plugin = point.load()
         # A module that ends the process at its import must not end this one.
         except (Exception, SystemExit) as error:
-            raise errors.PermanentError(f"{described} cannot be loaded: {_cause(error)}; repair or uninstall its package") from error
+            return _Problem(f"{described} cannot be loaded: {_cause(error)}; repair or uninstall its package")
         if not isinstance(plugin, Plugin):
-            raise errors.PermanentError(f"{described} names a {type(plugin).__name__}, not a fuseml.plugins.Plugin; correct the package")
+            return _Problem(f"{described} names a {type(plugin).__name__}, not a fuseml.plugins.Plugin; correct the package")
         if plugin.contract != self.contract:
-            raise errors.PermanentError(
+            return _Problem(
                 f"{described} is made for contract {plugin.contract} of {self.group}, and this FuseML has contract {self.contract}; "
                 "install a version of the package for this FuseML"
             )
         if not self._accepts(plugin.implementation):
-            raise errors.PermanentError(
-                f"the implementation of {described} is a {type(plugin.implementation).__name__}, not {self._shape}; correct the package"
-            )
+            kind = type(plugin.implementation).__name__
+            return _Problem(f"the implementation of {described} is a {kind}, not {self._shape}; correct the package")
         return cast(Implementation, plugin.implementation)
 
     def _described(self, name: str) -> str:

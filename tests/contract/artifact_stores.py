@@ -21,6 +21,7 @@ from fuseml import plugins as seams
 from fuseml.artifactstores import Connection, Source, dvc_files, dvc_remote, git
 from fuseml.artifactstores import dvc as dvc_store
 from fuseml.contents import s3
+from fuseml.domain import errors
 from fuseml.domain.artifact import Address
 from fuseml.steps import model_digest
 from tests import agents, commands, mlflow_servers, oci_registries, plugins, s3_servers
@@ -281,7 +282,9 @@ def agent(at: Path) -> Iterator[UnderTest]:
 def plugin(at: Path) -> Iterator[UnderTest]:
     """The store of the shipped example of a plugin, in a SQLite database."""
     with plugins.on_path(plugins.install_example(at / "package")):
-        seam: seams.Seam[artifactstores.Connector] = seams.Seam(artifactstores.PLUGINS.group, artifactstores.PLUGINS.contract, ())
+        seam: seams.Seam[artifactstores.Connector] = seams.Seam(
+            artifactstores.PLUGINS.group, artifactstores.PLUGINS.contract, (), refusal=errors.PermanentError, own=errors.FusemlError
+        )
         connect = seam.get("sqlite")
         assert connect is not None
         folder = at / "an artifact store"

@@ -78,6 +78,7 @@ def test_the_commands_of_the_documentation_work(server: servers.Server, tmp_path
             server.settled()
     server.settled()
     assert server.get("/runs?limit=10")[0]["state"] == "succeeded"
+    assert server.finished_run("promote-1")["state"] == "succeeded"
     _blocks_work(server, tmp_path)
     for method, path in REQUESTS:
         address = f"/apps/{APPLICATION}{path.replace('NAME', APPLICATION)}"

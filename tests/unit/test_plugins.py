@@ -29,7 +29,7 @@ def installed(tmp_path: Path) -> Iterator[Path]:
 
 def seam() -> seams.Seam[object]:
     """The plugins of servings, searched anew."""
-    return seams.Seam(GROUP, 1, ("knative",), shape="a callable that takes Settings")
+    return seams.Seam(GROUP, 1, ("knative",), refusal=errors.PermanentError, own=errors.FusemlError, shape="a callable that takes Settings")
 
 
 def add(folder: Path, package: str, source: str, name: str = "", attribute: str = "PLUGIN") -> None:
@@ -209,3 +209,9 @@ def test_the_command_lists_plugins_with_their_problems(tmp_path: Path) -> None:
     shown = commands.fuseml("version", "--plugins", environment=environment, code=1).stdout
     assert "fuseml.engines" in shown and "plugin-of-tests 1.0" in shown and "'s3' is built in" in shown
     assert "There is no plugin" in commands.fuseml("version", "--plugins", environment={**environment, "PYTHONPATH": ""}).stderr
+
+
+def test_a_seam_needs_nothing_else_of_fuseml() -> None:
+    """Workloads run in images that have little of it."""
+    script = "import sys, fuseml.plugins; print(sorted(name for name in sys.modules if name.startswith('fuseml')))"
+    assert commands.python(script).stdout.strip() == "['fuseml', 'fuseml.plugins']"

@@ -180,7 +180,14 @@ CONNECTORS: Mapping[str, Connector] = {
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
 
-PLUGINS: Seam[Connector] = Seam("fuseml.artifactstores", 1, CONNECTORS, shape="a callable that takes a Connection")
+PLUGINS: Seam[Connector] = Seam(
+    "fuseml.artifactstores",
+    1,
+    CONNECTORS,
+    refusal=errors.PermanentError,
+    own=errors.FusemlError,
+    shape="a callable that takes a Connection",
+)
 """Connectors of other packages, each under the resource of its store."""
 
 URL_VARIABLES: Mapping[str, str] = {"s3": "AWS_ENDPOINT_URL_S3", "mlflow-tracking": "MLFLOW_TRACKING_URI"}

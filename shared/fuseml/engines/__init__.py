@@ -26,7 +26,14 @@ def _tekton(installation: settings.Settings) -> Engine:
 CONNECTORS: Mapping[str, Connector] = {"tekton": _tekton}
 """Name of an engine -> its constructor. The engine `local` belongs to the embedded server."""
 
-PLUGINS: Seam[Connector] = Seam("fuseml.engines", 1, {*CONNECTORS, "local"}, shape="a callable that takes Settings")
+PLUGINS: Seam[Connector] = Seam(
+    "fuseml.engines",
+    1,
+    {*CONNECTORS, "local"},
+    refusal=errors.PermanentError,
+    own=errors.FusemlError,
+    shape="a callable that takes Settings",
+)
 """Constructors of other packages."""
 
 

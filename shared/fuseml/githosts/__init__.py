@@ -20,7 +20,14 @@ __all__ = ["PLUGINS", "Commit", "GitHost", "Push", "connect"]
 Connector = Callable[[str, str, str], GitHost]
 """Takes the arguments of `connect`, the URL without the plugin's name."""
 
-PLUGINS: Seam[Connector] = Seam("fuseml.githosts", 1, ("file", "git", "gitea"), shape="a callable that takes URL, token and public URL")
+PLUGINS: Seam[Connector] = Seam(
+    "fuseml.githosts",
+    1,
+    ("file", "git", "gitea"),
+    refusal=errors.PermanentError,
+    own=errors.FusemlError,
+    shape="a callable that takes URL, token and public URL",
+)
 """Connectors of other packages: NAME in the URL `NAME+https://host`."""
 
 

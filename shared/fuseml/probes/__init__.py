@@ -24,7 +24,9 @@ PLUGINS: Seam[Tool] = Seam(
     "fuseml.probes",
     1,
     {tool.detect.__module__.rpartition(".")[2] for tool in TOOLS},
-    lambda item: isinstance(item, Tool),
+    refusal=errors.PermanentError,
+    own=errors.FusemlError,
+    accepts=lambda item: isinstance(item, Tool),
     shape="a fuseml.probes.tool.Tool",
 )
 """Tools of other packages. They follow the built-in ones."""

@@ -89,7 +89,9 @@ CONNECTORS: Mapping[str, Connector] = {
 }
 """`Application.served_by` -> constructor of the serving; None where it is not configured. Another serving is one more line."""
 
-PLUGINS: Seam[Connector] = Seam("fuseml.servings", 1, CONNECTORS, shape="a callable that takes Settings")
+PLUGINS: Seam[Connector] = Seam(
+    "fuseml.servings", 1, CONNECTORS, refusal=errors.PermanentError, own=errors.FusemlError, shape="a callable that takes Settings"
+)
 """Connectors of other packages, each under the resource of its serving."""
 
 

@@ -51,9 +51,11 @@ class Installation:
             environments=folder / "environments",
         )
 
-    def tick(self, interval: float = 0, zone: str = "", check: probes.Check = probes.check, sweeping: threading.Lock | None = None) -> None:
-        """One PingSource event, through the housekeeper's application."""
-        deps = housekeeper_deps.Deps(
+    def deps(
+        self, interval: float = 0, zone: str = "", check: probes.Check = probes.check, sweeping: threading.Lock | None = None
+    ) -> housekeeper_deps.Deps:
+        """The dependencies of the housekeeper."""
+        return housekeeper_deps.Deps(
             store=self.registry.store,
             publisher=self.registry.published,
             signer=event_keys.SIGNER,
@@ -65,9 +67,13 @@ class Installation:
             health_interval=interval,
             sweeping=sweeping or threading.Lock(),
         )
+
+    def tick(self, interval: float = 0, zone: str = "", check: probes.Check = probes.check, sweeping: threading.Lock | None = None) -> None:
+        """One PingSource event, through the housekeeper's application."""
         event = events.Event(events.TICK, "/test", f"tick-{next(_ticks)}", None, clock.now(), {})
         headers, body = event_keys.encode(event)
-        answer = housekeeper.create_app(deps).test_client().post(catalog.EVENTS, headers=headers, data=body)
+        application = housekeeper.create_app(self.deps(interval, zone, check, sweeping))
+        answer = application.test_client().post(catalog.EVENTS, headers=headers, data=body)
         assert answer.status_code == 204, answer.text
 
     def register(self, url: str, *, resource: str = "git", zone: str = "", type: str = "external", **secrets: str) -> None:
@@ -355,11 +361,26 @@ def test_a_tool_that_stays_dead_is_checked_less_often_until_its_record_changes(i
         installation.tick(interval=1000, check=lambda *_: "it is broken")
         pauses.append(times.between(before, row(installation).check_due) / 1000)
     assert [round(pause) for pause in pauses[:2]] == [1, 2]
-    assert 7 < pauses[-1] < 9
+    assert 3.5 < pauses[-1] < 4.5
     installation.put("/services/api", {"endpoints": [{"url": "http://127.0.0.1:2"}]})
     assert (row(installation).check_due, row(installation).check_failures) == ("", 0)
     installation.tick(interval=1000, check=lambda *_: None)
     assert times.between(clock.now(), row(installation).check_due) < 1200
+
+
+def test_a_tool_that_stays_dead_is_not_asked_until_it_answers(installation: Installation) -> None:
+    def asked() -> list[str]:
+        with installation.registry.store.read() as session:
+            return list(extensions.answering(session, "mlflow-tracking"))
+
+    installation.register("http://127.0.0.1:1", resource="mlflow-tracking")
+    found = [asked()]
+    for problem in ("it is broken", "it is broken", None):
+        with installation.registry.store.write() as session:
+            session.exec(sqlmodel.update(extension_rows.ExtensionRecord).values(check_due="2026"))
+        installation.tick(check=lambda *_, problem=problem: problem)
+        found.append(asked())
+    assert found == [["tool"], ["tool"], [], ["tool"]]
 
 
 def test_a_tick_checks_a_bounded_number_of_records(installation: Installation) -> None:

@@ -12,9 +12,9 @@ DRAWS = st.floats(0, 1)
 
 
 @given(INTERVALS, st.integers(0, 10_000), DRAWS)
-def test_a_pause_is_between_one_and_eight_intervals_and_a_tenth(interval: float, failures: int, draw: float) -> None:
+def test_a_pause_is_between_one_and_four_intervals_and_a_tenth(interval: float, failures: int, draw: float) -> None:
     assert 0.9 * interval <= health.pause(interval, failures, draw) * 1.000001
-    assert health.pause(interval, failures, draw) <= 8.8 * interval * 1.000001
+    assert health.pause(interval, failures, draw) <= 4.4 * interval * 1.000001
 
 
 @given(INTERVALS, st.integers(0, 100), DRAWS)

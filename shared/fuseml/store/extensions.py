@@ -29,6 +29,8 @@ DOCUMENT = sqlalchemy.cast(extension_rows.ExtensionRecord.document, sqlalchemy.T
 
 _CACHED_CHARACTERS = 64 << 10
 _BATCH = 100
+# Failed health checks in a row. A tool that was starting during one is not dead.
+_DEAD = 2
 
 
 def get(session: Session, extension_id: str) -> extension.Extension:
@@ -202,6 +204,13 @@ def with_resource(session: Session, resource: str) -> list[extension.Extension]:
     return [
         extension.Extension.model_validate(document) for document in session.exec(query.order_by(col(extension_rows.ExtensionRecord.id)))
     ]
+
+
+def answering(session: Session, resource: str) -> Sequence[str]:
+    """The ids of records with a service of the resource, but those of which nothing was healthy in several health checks in a row."""
+    row, service = extension_rows.ExtensionRecord, extension_rows.ExtensionService
+    of_resource = select(service.extension_id).where(service.resource == resource)
+    return session.exec(select(row.id).where(col(row.id).in_(of_resource), col(row.check_failures) < _DEAD).order_by(col(row.id))).all()
 
 
 def sealed_secret(session: Session, part: plans.SecretPart) -> str:

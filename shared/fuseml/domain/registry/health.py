@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from fuseml.domain.registry import extension
 
-_LONGEST = 8
+_LONGEST = 4
 """Intervals between two checks of a record of which nothing answers any more."""
 
 _JITTER = 0.1
@@ -22,7 +22,7 @@ _Part = TypeVar("_Part", extension.Endpoint, extension.Credentials)
 def pause(interval: float, failures: int, draw: float) -> float:
     """Seconds until the next check of a record.
 
-    Each of the `failures`, checks in a row in which nothing was healthy, doubles the interval after the first, up to eight intervals. `draw`,
+    Each of the `failures`, checks in a row in which nothing was healthy, doubles the interval after the first, up to four intervals. `draw`,
     a random number from 0 to 1, spreads the checks by a tenth.
     """
     doubled = interval * min(1 << min(max(failures - 1, 0), _LONGEST), _LONGEST)

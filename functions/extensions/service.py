@@ -28,7 +28,7 @@ def page(deps: Deps, selector: Selector, limit: int, cursor: str | None) -> http
     """A page of the matching records, each with its matching services only."""
     with deps.store.read() as session:
         rows = extensions.find(session, selector, paging.Page(limit, cursor))
-    records = [extension.Extension.model_validate(row.document) for row in rows.rows]
+    records = [extensions.of_row(row) for row in rows.rows]
     matching = [
         record.model_copy(update={"services": tuple(service for service in record.services if _matches(service, selector))})
         for record in records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ class Deps:
     faults. Steps register applications at `api_url`; it is empty where the registry has the address already. `lineage` receives the lineage of
     runs, if any, as jobs of `lineage_namespace` with links to `public_url`; it is left alone for `lineage_pause` seconds after a failure.
     Policies of retention are applied every `retention_interval` seconds, contents go `contents_grace` seconds after their artifact, and
-    leftovers of uploads are looked for every `leftovers_interval` seconds.
+    leftovers of uploads are looked for every `leftovers_interval` seconds. `sweeping` is held during a sweep.
     """
 
     store: database.Database
@@ -56,6 +57,7 @@ class Deps:
     retention_interval: float = 3600
     contents_grace: float = retention.CONTENTS_GRACE
     leftovers_interval: float = 86_400
+    sweeping: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, platform: Platform) -> Deps:

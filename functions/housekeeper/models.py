@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import random
 import time
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ _log = logging.getLogger("fuseml.housekeeper")
 # Time limits for all servers together, and for one; an unresponsive server takes one request timeout longer.
 _SECONDS = 8.0
 _SECONDS_EACH = 4.0
+# Servers that one tick reads; of more, each tick reads others.
+_MOST = 50
 # A version may appear this late behind the newest one.
 _LATE_MILLISECONDS = 10 * 60 * 1000
 
@@ -54,7 +57,7 @@ class _Walk:
 def publish_missed_models(deps: Deps, tick: events.Event) -> None:
     """Publish model versions of registered tracking servers whose webhook was lost (infra/platform-facts.md 1.4).
 
-    A server that is unreachable or slow is read again with the next tick.
+    A server that is unreachable or slow is read again with the next tick, and a dead one when a health check finds that it answers again.
     """
     registered = [tracker for record in _records(deps) if (tracker := _tracker(deps, record))]
     for tracker, walk in fan_out.fan_out(functools.partial(_walk, deps), registered, _SECONDS):
@@ -64,7 +67,8 @@ def publish_missed_models(deps: Deps, tick: events.Event) -> None:
 
 def _records(deps: Deps) -> list[extension.Extension]:
     with deps.store.read() as session:
-        return extensions.with_resource(session, trackers.RESOURCE)
+        answering = extensions.answering(session, trackers.RESOURCE)
+        return extensions.of_ids(session, random.sample(answering, min(len(answering), _MOST)))
 
 
 def _tracker(deps: Deps, record: extension.Extension) -> _Tracker | None:

@@ -36,7 +36,19 @@ def on_event(deps: Deps, event: events.Event) -> None:
 
 
 def on_tick(deps: Deps, tick: events.Event) -> None:
-    """Sweep. A tick that anyone may have sent is only a hint that it is time: nothing is read of it, and it is ignored soon after a sweep."""
+    """Sweep, unless a sweep is under way: it does the same, and a tick that waits for servers may outlive the time of its delivery.
+
+    A tick that anyone may have sent is only a hint that it is time: nothing is read of it, and it is ignored soon after a sweep.
+    """
+    if not deps.sweeping.acquire(blocking=False):
+        return
+    try:
+        _on_tick(deps, tick)
+    finally:
+        deps.sweeping.release()
+
+
+def _on_tick(deps: Deps, tick: events.Event) -> None:
     moment = clock.now()
     if not deps.signer.has_signed(tick):
         if deps.pause and not _is_due(deps, moment):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import json
 import logging
@@ -11,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlmodel
 
 from functions.housekeeper import app as housekeeper
 from functions.housekeeper import deps as housekeeper_deps
 from fuseml import probes
 from fuseml.cli import main
-from fuseml.domain import events
+from fuseml.domain import events, times
+from fuseml.domain.registry import extension
 from fuseml.engines import local
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.probes.targets import Target
 from fuseml.runtime import catalog, clock
 from fuseml.store import extensions
+from fuseml.store.tables import extension_rows
 from tests import event_keys
 from tests.waiting import PATIENCE
 
@@ -47,9 +51,11 @@ class Installation:
             environments=folder / "environments",
         )
 
-    def tick(self, interval: float = 0, zone: str = "", check: probes.Check = probes.check) -> None:
-        """One PingSource event, through the housekeeper's application."""
-        deps = housekeeper_deps.Deps(
+    def deps(
+        self, interval: float = 0, zone: str = "", check: probes.Check = probes.check, sweeping: threading.Lock | None = None
+    ) -> housekeeper_deps.Deps:
+        """The dependencies of the housekeeper."""
+        return housekeeper_deps.Deps(
             store=self.registry.store,
             publisher=self.registry.published,
             signer=event_keys.SIGNER,
@@ -59,10 +65,15 @@ class Installation:
             zone=zone,
             check=check,
             health_interval=interval,
+            sweeping=sweeping or threading.Lock(),
         )
+
+    def tick(self, interval: float = 0, zone: str = "", check: probes.Check = probes.check, sweeping: threading.Lock | None = None) -> None:
+        """One PingSource event, through the housekeeper's application."""
         event = events.Event(events.TICK, "/test", f"tick-{next(_ticks)}", None, clock.now(), {})
         headers, body = event_keys.encode(event)
-        answer = housekeeper.create_app(deps).test_client().post(catalog.EVENTS, headers=headers, data=body)
+        application = housekeeper.create_app(self.deps(interval, zone, check, sweeping))
+        answer = application.test_client().post(catalog.EVENTS, headers=headers, data=body)
         assert answer.status_code == 204, answer.text
 
     def register(self, url: str, *, resource: str = "git", zone: str = "", type: str = "external", **secrets: str) -> None:
@@ -313,7 +324,103 @@ def test_the_least_recently_checked_endpoint_comes_first(installation: Installat
         return None
 
     installation.tick(check=check)
-    assert checked == [alive, dead]
+    assert checked == [alive], "only the changed part is due"
+    installation.tick(check=check)
+    assert checked == [alive, dead, alive]
+
+
+def row(installation: Installation, name: str = "tool") -> extension_rows.ExtensionRecord:
+    with installation.registry.store.read() as session:
+        found = session.get(extension_rows.ExtensionRecord, name)
+        assert found is not None
+        return found
+
+
+def test_a_check_without_a_change_leaves_the_document_alone(installation: Installation) -> None:
+    installation.register("http://127.0.0.1:1", username="ada", password=CANARY)
+    installation.tick(check=lambda *_: None)
+    first, document = installation.record(), row(installation).document
+    installation.tick(check=lambda *_: None)
+    assert row(installation).document == document
+    seen = [installation.health(collection)["seen"] for collection in ("endpoints", "credentials")]
+    assert min(seen) == max(seen) > first["services"][0]["endpoints"][0]["status"]["health"]["seen"]
+    [listed] = installation.registry.client.get("/extensions").get_json()
+    assert listed == installation.record()
+    installation.tick(check=lambda *_: "it is broken")
+    assert installation.health("credentials")["seen"] == seen[1], "credentials have no result without a healthy endpoint"
+    assert (installation.health()["state"], installation.health()["cause"]) == ("unhealthy", "it is broken")
+
+
+def test_a_tool_that_stays_dead_is_checked_less_often_until_its_record_changes(installation: Installation) -> None:
+    installation.register("http://127.0.0.1:1")
+    pauses: list[float] = []
+    for _ in range(6):
+        with installation.registry.store.write() as session:
+            session.exec(sqlmodel.update(extension_rows.ExtensionRecord).values(check_due="2026"))
+        before = clock.now()
+        installation.tick(interval=1000, check=lambda *_: "it is broken")
+        pauses.append(times.between(before, row(installation).check_due) / 1000)
+    assert [round(pause) for pause in pauses[:2]] == [1, 2]
+    assert 3.5 < pauses[-1] < 4.5
+    installation.put("/services/api", {"endpoints": [{"url": "http://127.0.0.1:2"}]})
+    assert (row(installation).check_due, row(installation).check_failures) == ("", 0)
+    installation.tick(interval=1000, check=lambda *_: None)
+    assert times.between(clock.now(), row(installation).check_due) < 1200
+
+
+def test_a_tool_that_stays_dead_is_not_asked_until_it_answers(installation: Installation) -> None:
+    def asked() -> list[str]:
+        with installation.registry.store.read() as session:
+            return list(extensions.answering(session, "mlflow-tracking"))
+
+    installation.register("http://127.0.0.1:1", resource="mlflow-tracking")
+    found = [asked()]
+    for problem in ("it is broken", "it is broken", None):
+        with installation.registry.store.write() as session:
+            session.exec(sqlmodel.update(extension_rows.ExtensionRecord).values(check_due="2026"))
+        installation.tick(check=lambda *_, problem=problem: problem)
+        found.append(asked())
+    assert found == [["tool"], ["tool"], [], ["tool"]]
+
+
+def test_a_tick_checks_a_bounded_number_of_records(installation: Installation) -> None:
+    count = 450
+    with installation.registry.store.write() as session:
+        for number in range(count):
+            service = extension.Service(id="api", endpoints=(extension.Endpoint(url=f"http://127.0.0.1:{number + 1}"),))
+            extensions.add(session, extension.Extension(id=f"tool-{number}", services=(service,)), clock.now())
+    checked: collections.Counter[str] = collections.Counter()
+
+    def check(_: str, target: Target) -> str | None:
+        checked[target.url] += 1
+        return "it is broken"
+
+    for after in (200, 400, count, count):
+        installation.tick(interval=1000, check=check)
+        assert checked.total() == after
+    assert set(checked.values()) == {1}
+
+
+def test_a_tick_during_a_sweep_is_answered_at_once(installation: Installation) -> None:
+    installation.register("http://127.0.0.1:1")
+    begun, finish = threading.Event(), threading.Event()
+    sweeping = threading.Lock()
+
+    def check(_: str, target: Target) -> str | None:
+        begun.set()
+        assert finish.wait(PATIENCE)
+        return None
+
+    def never(_: str, target: Target) -> str | None:
+        raise AssertionError("two sweeps at a time")
+
+    first = threading.Thread(target=lambda: installation.tick(check=check, sweeping=sweeping))
+    first.start()
+    assert begun.wait(PATIENCE)
+    installation.tick(check=never, sweeping=sweeping)
+    finish.set()
+    first.join()
+    assert not sweeping.locked()
 
 
 def test_the_command_shows_state_time_and_cause(installation: Installation, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

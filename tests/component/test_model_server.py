@@ -26,7 +26,7 @@ import grpc
 import pytest
 import urllib3.exceptions
 
-from fuseml.steps import loaded_model
+from fuseml.steps import loaded_model, model_server
 from fuseml.steps.inference import descriptors
 from tests import commands
 from tests.waiting import PATIENCE, wait_until
@@ -181,6 +181,13 @@ def test_an_invalid_request_is_explained(path: str, body: object, status: int, m
     code, answer = server.call(path, body)
     assert code == status
     assert message in answer["error"]
+
+
+def test_a_connection_of_the_server_sends_at_once() -> None:
+    with model_server.listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_missing_model_ends_the_server_with_its_reason(mlflow_server: str, tmp_path: Path) -> None:

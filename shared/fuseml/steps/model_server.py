@@ -72,10 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     loaded = loaded_model.load(options.model, options.name, digest, options.patience)
     served = service.Service(loaded.name, loaded.version, loaded.uri, loaded.model, batching)
     application = guarded(bounded(create_app(served), options.max_body), key)
-    try:
-        listener = socket.create_server((options.host, options.port), backlog=128)
-    except OSError as error:
-        raise sdk.StepError(f"cannot listen on {options.host}:{options.port}: {error.strerror}; choose another --port") from error
+    listener = listen(options.host, options.port)
     report = {"port": listener.getsockname()[1], "model": loaded.uri}
     with contextlib.ExitStack() as ending:
         if options.grpc_port is not None:
@@ -84,6 +81,18 @@ def main(arguments: list[str] | None = None) -> None:
             report["grpc_port"] = calls.port
         os.write(stdout, json.dumps(report).encode() + b"\n")
         _serve(application, listener)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listener whose connections send what they have at once. Raises StepError for an address that is taken or unknown."""
+    try:
+        listener = socket.create_server((host, port), backlog=128)
+    except OSError as error:
+        raise sdk.StepError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
+    # Head and body of a response are two writes. The second one would wait for the client's delayed acknowledgement, 40 ms. asyncio sets
+    # the option on sockets with a protocol number only, which those of `create_server` have not.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _grpc(served: service.Service, options: argparse.Namespace, key: str) -> rpc.Server:

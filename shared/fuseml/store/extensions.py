@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import sqlalchemy
 from sqlmodel import Session, col, select
 
 from fuseml.domain import errors, plans
-from fuseml.domain.registry import extension, matching, registry, versions
+from fuseml.domain.registry import extension, health, matching, registry, versions
 from fuseml.domain.registry.selector import Selector
 from fuseml.store import paging
 from fuseml.store.tables import extension_rows
@@ -29,11 +29,18 @@ DOCUMENT = sqlalchemy.cast(extension_rows.ExtensionRecord.document, sqlalchemy.T
 
 _CACHED_CHARACTERS = 64 << 10
 _BATCH = 100
+# Failed health checks in a row. A tool that was starting during one is not dead.
+_DEAD = 2
 
 
 def get(session: Session, extension_id: str) -> extension.Extension:
     """The record, with sealed credentials values. Raises NotFoundError."""
-    return extension.Extension.model_validate(_row(session, extension_id).document)
+    return of_row(_row(session, extension_id))
+
+
+def of_row(row: extension_rows.ExtensionRecord) -> extension.Extension:
+    """The record of a row, with the time of its last check."""
+    return health.confirmed(extension.Extension.model_validate(row.document), row.checked)
 
 
 def is_known(session: Session, extension_id: str) -> bool:
@@ -77,6 +84,7 @@ def replace(session: Session, record: extension.Extension, now: str) -> None:
         record.revision,
         now,
     )
+    row.check_due, row.check_failures = "", 0
     session.add(row)
     _reindex(session, record)
 
@@ -198,6 +206,13 @@ def with_resource(session: Session, resource: str) -> list[extension.Extension]:
     ]
 
 
+def answering(session: Session, resource: str) -> Sequence[str]:
+    """The ids of records with a service of the resource, but those of which nothing was healthy in several health checks in a row."""
+    row, service = extension_rows.ExtensionRecord, extension_rows.ExtensionService
+    of_resource = select(service.extension_id).where(service.resource == resource)
+    return session.exec(select(row.id).where(col(row.id).in_(of_resource), col(row.check_failures) < _DEAD).order_by(col(row.id))).all()
+
+
 def sealed_secret(session: Session, part: plans.SecretPart) -> str:
     """The sealed value of one credentials key. Raises NotFoundError if it no longer exists."""
     record = get(session, part.extension)
@@ -234,19 +249,6 @@ def at_addresses(session: Session, urls: Sequence[str]) -> list[extension.Extens
     return [extension.Extension.model_validate(document) for document in session.exec(query)]
 
 
-def unseen_since(session: Session, moment: str) -> Iterator[extension.Extension]:
-    """Records with an endpoint or credentials that were never probed, or not since `moment` or their last change."""
-    # Most records are not due, and plain JSON costs a fraction of a validated record.
-    for document in session.exec(select(extension_rows.ExtensionRecord.document).execution_options(yield_per=500)):
-        if any(_seen(part) < moment for service in document["services"] for part in (*service["endpoints"], *service["credentials"])):
-            yield extension.Extension.model_validate(document)
-
-
-def _seen(part: Mapping[str, Any]) -> str:
-    health = part["status"].get("health")
-    return str(health["seen"]) if health and health["seen"] > (part["status"]["updated"] or "") else ""
-
-
 def store_health(session: Session, probed: extension.Extension) -> None:
     """Store the health of the parts of `probed`; revision and `updated` stay.
 
@@ -255,7 +257,7 @@ def store_health(session: Session, probed: extension.Extension) -> None:
     row = session.get(extension_rows.ExtensionRecord, probed.id)
     if row is None:
         return
-    stored = record = extension.Extension.model_validate(row.document)
+    stored = record = of_row(row)
     for service in probed.services:
         for collection in service.parts:
             for part in getattr(service, collection):
@@ -272,8 +274,8 @@ def _observed(record: extension.Extension, path: registry.Path, probed: extensio
     except errors.NotFoundError:
         return record
     assert not isinstance(stored, extension.Service)
-    health, previous = probed.status.health, stored.status.health
+    result, previous = probed.status.health, stored.status.health
     changed = stored != probed.model_copy(update={"status": stored.status})
-    if health is None or changed or (previous is not None and previous.seen >= health.seen):
+    if result is None or changed or (previous is not None and previous.seen >= result.seen):
         return record
-    return registry.observe(record, path, healthy=health.state == "healthy", now=health.seen, cause=health.cause)
+    return registry.observe(record, path, healthy=result.state == "healthy", now=result.seen, cause=result.cause)

@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 from fuseml.domain import errors, events, signature
 from fuseml.store import deliveries, paging
 from fuseml.store.tables import outbox_rows
-from fuseml.store.tables.ledger_rows import Delivery, LedgerEvent
+from fuseml.store.tables.ledger_rows import NO_TICK, Delivery, LedgerEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def page(
     """Events, newest first; with `dead`, only those with a dead letter. `type` may end in `*`; ticks are listed only where it names them."""
     query = select(LedgerEvent)
     if type is None:
-        query = query.where(LedgerEvent.type != events.TICK)
+        query = query.where(NO_TICK)
     elif type.endswith("*"):
         query = query.where(col(LedgerEvent.type).startswith(type[:-1], autoescape=True))
     else:
@@ -51,7 +51,10 @@ def page(
         if value is not None:
             query = query.where(column == value)
     if since is not None:
-        query = query.where(LedgerEvent.received >= since)
+        # The numbers of events rise with their times, so the first number since then ends the search.
+        first = select(LedgerEvent.sequence).where(LedgerEvent.received >= since)
+        first = first.order_by(col(LedgerEvent.received), col(LedgerEvent.sequence)).limit(1)
+        query = query.where(LedgerEvent.received >= since, col(LedgerEvent.sequence) >= first.scalar_subquery())
     if dead:
         dead_letters = select(Delivery.event_sequence).where(Delivery.state == "dead")
         query = query.where(col(LedgerEvent.sequence).in_(dead_letters))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy
 from sqlmodel import Field
 
 from fuseml.store.tables import columns
@@ -13,10 +14,12 @@ class Application(columns.Row, table=True):
     """`document` is the newest registration, `revision` their number. `traffic` is revision -> percent."""
 
     __tablename__ = "application"
+    # Each filter of lists, with their order.
+    __table_args__ = tuple(sqlalchemy.Index(f"application_by_{field}", field, "name") for field in ("type", "workflow"))
 
     name: str = Field(primary_key=True)
-    type: str = Field(index=True)
-    workflow: str = Field(index=True)
+    type: str
+    workflow: str
     document: dict[str, Any] = Field(sa_type=columns.Json)
     revision: int
     traffic: dict[str, int] = Field(default_factory=dict, sa_type=columns.Json)

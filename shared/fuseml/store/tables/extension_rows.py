@@ -11,7 +11,11 @@ from fuseml.store.tables import columns
 
 
 class ExtensionRecord(columns.Row, table=True):
-    """One extension with all its services as a document; each value of its credentials is sealed."""
+    """One extension with all its services as a document; each value of its credentials is sealed.
+
+    `check_due` is the time of its next health check; empty after a change, which makes the changed parts due at once. `check_failures` counts
+    the checks in a row in which nothing was healthy. `checked` is the time of the last check that confirmed the health in the document.
+    """
 
     __tablename__ = "extension"
 
@@ -22,6 +26,9 @@ class ExtensionRecord(columns.Row, table=True):
     revision: int
     created: str
     updated: str
+    check_due: str = Field(default="", index=True, sa_column_kwargs={"server_default": sqlalchemy.text("''")})
+    check_failures: int = Field(default=0, sa_column_kwargs={"server_default": sqlalchemy.text("0")})
+    checked: str = Field(default="", sa_column_kwargs={"server_default": sqlalchemy.text("''")})
 
 
 class ExtensionService(columns.Row, table=True):

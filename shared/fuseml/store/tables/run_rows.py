@@ -20,16 +20,20 @@ class Run(columns.Row, table=True):
     """
 
     __tablename__ = "run"
-    __table_args__ = tuple(sqlalchemy.Index(f"run_not_{mark}", mark, "finished") for mark in ("forgotten", "expired"))
+    __table_args__ = (
+        *(sqlalchemy.Index(f"run_not_{mark}", mark, "finished") for mark in ("forgotten", "expired")),
+        # Each filter of lists, with their order.
+        *(sqlalchemy.Index(f"run_by_{name}", name, "sequence") for name in ("workflow", "project", "codeset", "commit", "state")),
+    )
 
     id: str = Field(primary_key=True)
     name: str = Field(unique=True)
     sequence: int = Field(unique=True)
-    workflow: str = Field(index=True)
+    workflow: str
     revision: int
-    project: str = Field(index=True)
-    codeset: str | None = Field(default=None, index=True)
-    commit: str | None = Field(default=None, index=True)
+    project: str
+    codeset: str | None = None
+    commit: str | None = None
     ref: str | None = None
     trigger: dict[str, Any] = Field(sa_type=columns.Json)
     request: str | None = Field(default=None, index=True, unique=True)
@@ -37,7 +41,7 @@ class Run(columns.Row, table=True):
     concurrency_group: str | None = Field(default=None, index=True)
     inputs: dict[str, Any] = Field(sa_type=columns.Json)
     plan: dict[str, Any] | None = Field(default=None, sa_type=columns.Json)
-    state: str = Field(index=True)
+    state: str
     cause: str | None = None
     outputs: dict[str, Any] = Field(default_factory=dict, sa_type=columns.Json)
     submitted: str | None = None

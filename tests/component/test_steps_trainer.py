@@ -172,6 +172,15 @@ def test_a_step_waits_for_a_tool_that_is_away(kubernetes: workload_tools.Tool, f
     assert "waiting for the tool" in ended.out and len(jobs(kubernetes, "waiting")) == 1
 
 
+def test_a_job_that_is_deleted_in_the_tool_fails_the_step(kubernetes: workload_tools.Tool, folder: Path) -> None:
+    with begin(folder, variables(kubernetes, "deleted", "echo begins; sleep 100")) as step:
+        assert step.stdout is not None
+        waiting.wait_until(lambda: step.stdout.readline() == "begins\n", "the job")  # type: ignore[union-attr]
+        kubernetes.connect().cancel(jobs(kubernetes, "deleted")[0])
+        _, err = step.communicate(timeout=PATIENCE)
+    assert step.returncode == 1 and "is not there any more: it was deleted in the tool" in err
+
+
 def test_several_nodes_are_one_step_with_the_outputs_of_the_first(kubernetes: workload_tools.Tool, folder: Path) -> None:
     command = 'echo "node $JOB_COMPLETION_INDEX"; printf "$JOB_COMPLETION_INDEX" > "$FUSEML_ENV_RESULTS/node"'
     ended = steps.run(MODULE, folder, **variables(kubernetes, "nodes", command, nodes="3", cpu="500m", gpu="1"))

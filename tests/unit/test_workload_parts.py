@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import os
 import zipfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseml.steps import sdk
-from fuseml.workloads import code, merging, quantities, starting
+from fuseml.workloads import code, following, merging, quantities, starting
 from fuseml.workloads.kubernetes import job as kubernetes_job
 from fuseml.workloads.kubernetes import pods
 from fuseml.workloads.kubernetes.api import Api
@@ -43,6 +44,11 @@ def test_a_link_that_leads_out_of_the_codeset_is_refused(tmp_path: Path) -> None
     (tmp_path / "secret").write_text("x")
     (tmp_path / "code" / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(sdk.StepError, match="the link 'link' leads out of the codeset"):
+        list(code.files(tmp_path / "code"))
+    (tmp_path / "code" / "link").unlink()
+    (tmp_path / "code" / "data").mkdir()
+    (tmp_path / "code" / "folder").symlink_to("data")
+    with pytest.raises(sdk.StepError, match="the link 'folder' is one of a folder"):
         list(code.files(tmp_path / "code"))
 
 
@@ -73,6 +79,25 @@ def test_the_start_of_a_command_prints_its_outputs_only_after_a_success() -> Non
     assert run(writing) == f"no end\n{starting.MARK} a eA==\n"
     assert run(writing, JOB_COMPLETION_INDEX="1") == "no end"
     assert run(f"{writing}; exit 4", code=4) == "no end"
+
+
+_LINES = st.one_of(
+    st.text(alphabet=":fusem-l o\r", max_size=12), st.sampled_from([f"{starting.MARK} a eA==", f"{starting.MARK} b", "", "::f"])
+)
+
+
+@given(lines=st.lists(_LINES, max_size=6), cuts=st.lists(st.integers(0, 120), max_size=6))
+def test_a_log_without_its_outputs_is_the_same_in_whatever_parts_it_comes(lines: list[str], cuts: list[int]) -> None:
+    text, written = "\n".join(lines), io.StringIO()
+    parts = following.Lines(written)
+    for start, end in itertools.pairwise([0, *sorted(cuts), len(text)]):
+        parts.add(text[start:end])
+        held = text[:end].rpartition("\n")[2]
+        assert written.getvalue().endswith(held) or starting.MARK.startswith(held) or held.startswith(starting.MARK)
+    parts.end()
+    shown = [line for line in lines if line.rstrip("\r") != f"{starting.MARK} a eA=="]
+    assert written.getvalue().rstrip("\n") == "\n".join(shown).rstrip("\n")
+    assert parts.outputs == ({"a": "x"} if len(shown) < len(lines) else {})
 
 
 @pytest.mark.parametrize(("text", "number"), [("500m", 0.5), ("2", 2.0), ("1.5", 1.5), ("4Gi", 4 * 1024**3), ("1k", 1000.0)])

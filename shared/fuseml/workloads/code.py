@@ -45,6 +45,8 @@ def files(folder: Path) -> Iterator[File]:
                 raise sdk.StepError(
                     f"the link '{shown}' leads out of the codeset, so the job would not find its file; replace it by the file"
                 )
+            if path.is_symlink() and real.is_dir():
+                raise sdk.StepError(f"the link '{shown}' is one of a folder, which a job does not get; replace it by the folder")
             if not real.is_file():
                 continue
             total += real.stat().st_size

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fuseml.steps import sdk
-from fuseml.workloads import code, quantities, starting
+from fuseml.workloads import code, quantities, starting, whole_logs
 from fuseml.workloads.merging import merged
 from fuseml.workloads.port import Job, Position, State, Status
 
@@ -145,27 +145,28 @@ class Determined:
 
     def _entries(self, trial: str) -> Iterator[Mapping[str, Any]]:
         query = urllib.parse.urlencode({"limit": 0, "follow": "false", "orderBy": "ORDER_BY_ASC"})
-        answer = self._request("GET", f"/trials/{trial}/logs?{query}", raw=True)
-        for line in answer.splitlines() if isinstance(answer, bytes) else ():
+        content = whole_logs.read(f"{self._url}/api/v1/trials/{trial}/logs?{query}", self._login())
+        for line in (content or b"").splitlines():
             document = json.loads(line)
             if "error" in document:
                 raise sdk.HttpError(f"the log of the trial {trial}: {str(document['error'].get('message'))[:300]}", 503)
             yield document["result"]
 
     def _call(self, method: str, path: str, body: object = None) -> Mapping[str, Any]:
-        answer = self._request(method, path, body)
+        answer = sdk.http(method, f"{self._url}/api/v1{path}", body, token=self._login(), timeout=120)
         if not isinstance(answer, dict):
             raise sdk.StepError(f"{sdk.redact(self._url)} does not answer like a master of Determined; check the endpoint of the record")
         return answer
 
-    def _request(self, method: str, path: str, body: object = None, *, raw: bool = False) -> object:
+    def _login(self) -> str:
+        """The token of the account."""
         if not self._token:
             user, password = self._account
             if not user:
                 raise sdk.StepError("DET_USER_TOKEN or DET_USER is not set: give the service credentials with one of them")
             answer = sdk.http("POST", f"{self._url}/api/v1/auth/login", {"username": user, "password": password})
             self._token = str(answer.get("token") or "") if isinstance(answer, dict) else ""
-        return sdk.http(method, f"{self._url}/api/v1{path}", body, token=self._token, raw=raw, timeout=120)
+        return self._token
 
 
 def _file(file: code.File) -> dict[str, Any]:

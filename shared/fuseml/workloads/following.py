@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from fuseml.steps import sdk
 from fuseml.workloads import starting
@@ -14,21 +14,62 @@ from fuseml.workloads.port import ENDS, Job, Position, State, Status, Workload
 
 _PAUSE = 1.0
 _LONGEST_PAUSE = 5.0
+_PAUSE_OF_MIB = 0.5
+"""Seconds by which a MiB of log slows the questions down: some tools give the whole log at each one."""
 _AWAY_PAUSE = 2.0
 _CANCELLING = 20.0
 _MIB = 1 << 20
 T = TypeVar("T")
 
 
+class Lines:
+    """The log of a job, written on as it comes, without the lines that are outputs."""
+
+    def __init__(self, target: TextIO) -> None:
+        self.outputs: dict[str, str] = {}
+        self.size = 0
+        self._target = target
+        self._kept = ""
+        self._is_within_line = False
+
+    def add(self, text: str) -> None:
+        """Write the next part of the log. The begin of a line waits for its end only if it may become an output."""
+        self.size += len(text)
+        *lines, last = (self._kept + text).split("\n")
+        for line in lines:
+            self._line(line + "\n")
+            self._is_within_line = False
+        self._kept = last
+        if last and (self._is_within_line or not (last.startswith(starting.MARK) or starting.MARK.startswith(last))):
+            self._target.write(last)
+            self._kept, self._is_within_line = "", True
+        self._target.flush()
+
+    def end(self) -> None:
+        """End the last line."""
+        if self._kept or self._is_within_line:
+            self.add("\n")
+
+    def _line(self, line: str) -> None:
+        found = None if self._is_within_line else starting.output(line)
+        if found is None:
+            self._target.write(line)
+        else:
+            self.outputs[found[0]] = found[1]
+
+
 class Follower:
-    """Calls a tool, which may be away for `patience` seconds. `printed` are the outputs in the log of the job."""
+    """Calls a tool, which may be away for `patience` seconds."""
 
     def __init__(self, tool: Workload, patience: float) -> None:
         self._tool, self._patience = tool, patience
-        self.printed: dict[str, str] = {}
+        self._lines = Lines(sys.stdout)
         self._position: Position = {}
-        self._line = ""
-        self._read = 0
+
+    @property
+    def printed(self) -> Mapping[str, str]:
+        """The outputs in the log so far."""
+        return self._lines.outputs
 
     def state(self, name: str) -> State:
         """The present state of a job. Raises StepError."""
@@ -48,20 +89,20 @@ class Follower:
         while True:
             # The state first: what is written before the end is printed.
             status = self._patiently(lambda: self._tool.observe(name))
+            if status.state == "absent":
+                raise sdk.StepError(f"the job {name} is not there any more: it was deleted in the tool, or the tool has lost it")
             self._patiently(lambda: self._print(name))
             if status.state in ENDS:
-                self._end_line()
+                self._lines.end()
                 return status
-            if status.state == "absent":
-                raise sdk.StepError(f"the job {name} is not there any more: someone else has deleted it, or the tool has lost it")
             if status.waiting != noted:
                 noted, since = status.waiting, time.monotonic()
                 if noted:
                     sdk.say(f"job {name}: {status.state}: {noted}")
             if status.is_stuck or (status.is_doubtful and time.monotonic() - since > self._patience):
                 raise sdk.StepError(f"the job {name} cannot start: {status.waiting}")
-            slower = (time.monotonic() - began) / 60 + self._read / _MIB
-            time.sleep(min(_LONGEST_PAUSE, _PAUSE + slower))
+            pause = min(_LONGEST_PAUSE, _PAUSE + (time.monotonic() - began) / 60)
+            time.sleep(pause + self._lines.size / _MIB * _PAUSE_OF_MIB)
 
     def cancel(self, name: str) -> str:
         """Cancel the job; its fate for a message."""
@@ -75,24 +116,7 @@ class Follower:
 
     def _print(self, name: str) -> None:
         text, self._position = self._tool.logs(name, self._position)
-        self._read += len(text)
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            self._print_line(line)
-        sys.stdout.flush()
-
-    def _end_line(self) -> None:
-        if self._line:
-            self._print_line(self._line)
-        self._line = ""
-        sys.stdout.flush()
-
-    def _print_line(self, line: str) -> None:
-        found = starting.output(line)
-        if found is None:
-            sys.stdout.write(line + "\n")
-        else:
-            self.printed[found[0]] = found[1]
+        self._lines.add(text)
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """The result of a call, which is repeated while the tool is away. Every operation may be repeated."""

@@ -51,7 +51,7 @@ def main() -> None:
     tool.check(job)
     follower = following.Follower(tool, _seconds(sdk.input("patience", "300")))
     record: recording.Recording | None = None
-    is_over = True
+    is_over, fate = True, "was not submitted"
     try:
         for number in range(1, _MOST_ATTEMPTS + 1):
             job = replace(job, name=f"{_prefix(context, job)}-{number}")
@@ -68,7 +68,7 @@ def main() -> None:
             follower.submit(replace(job, variables=variables, secrets=secrets))
         sdk.say(f"job {job.name}: submitted to {resource}" if state == "absent" else f"job {job.name}: {state}, continued")
         status = follower.follow(job.name)
-        is_over = True
+        is_over, fate = True, "had ended"
         if status.state != "succeeded":
             how = "been cancelled" if status.state == "cancelled" else "failed"
             raise sdk.StepError(
@@ -77,14 +77,17 @@ def main() -> None:
         outputs = {**follower.outputs(job.name), **follower.printed, "job": job.name}
     except BaseException as error:
         is_stopped = isinstance(error, _StoppedError)
-        fate = "" if is_over else follower.cancel(job.name)
+        if not is_over:
+            fate = follower.cancel(job.name)
         if record is not None:
             _close(record, "KILLED" if is_stopped else "FAILED", parameters)
         if is_stopped:
-            sdk.fail(f"the step was stopped, and its job {job.name} {fate or 'had ended'}")
-        if fate:
+            sdk.fail(f"the step was stopped, and its job {job.name} {fate}")
+        if not is_over:
             sdk.say(f"the job {job.name} {fate}")
         raise
+    # The training is over: a stop now would only lose its record, which takes a moment.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if record is not None:
         record.report(parameters, has_model="model" in outputs)
     for name, value in outputs.items():

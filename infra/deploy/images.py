@@ -23,7 +23,13 @@ class Images:
         return self.given.get(name) or images.mirrored(name, self.mirror)
 
 
-_OTHER_STEPS = ("ghcr.io/fuseml/evaluator:v1", "ghcr.io/fuseml/workload:v1", combinations.RANKER, image_building.BUILDER)
+_OTHER_STEPS = (
+    "ghcr.io/fuseml/evaluator:v1",
+    "ghcr.io/fuseml/trainer:v1",
+    "ghcr.io/fuseml/workload:v1",
+    combinations.RANKER,
+    image_building.BUILDER,
+)
 """Built-in steps that workflows may name or plans add, and that no shipped workflow names."""
 
 

@@ -1,7 +1,7 @@
 # The built-in steps and the model server. They share one environment with MLflow and scikit-learn, so a step whose requirements it meets
 # needs no network. The targets differ in the program `run` only.
 #   docker build -f infra/images/steps.Dockerfile --target predictor -t ghcr.io/fuseml/predictor:v1 .
-# Targets: mlflow-builder, image-builder, mlflow-trainer, predictor, scorer, evaluator, ranker, workload, model-server.
+# Targets: mlflow-builder, image-builder, mlflow-trainer, predictor, scorer, evaluator, ranker, workload, trainer, model-server.
 ARG BASE=docker.io/library/python:3.11-slim
 
 FROM ${BASE} AS build
@@ -11,10 +11,11 @@ RUN python3 -m venv --without-pip /opt/venv \
  && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv/lib \
  && echo /opt/steps > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/steps.pth"
 
-# The image holds only fuseml.steps of the library, because steps import nothing else of it. A layer of its own, because it changes more often.
+# The image holds only fuseml.steps and fuseml.workloads of the library, because they import nothing else of it. A layer of its own, because it changes more often.
 FROM ${BASE} AS code
 COPY shared/fuseml/__init__.py /opt/steps/fuseml/
 COPY shared/fuseml/steps /opt/steps/fuseml/steps
+COPY shared/fuseml/workloads /opt/steps/fuseml/workloads
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/steps
 
 FROM ${BASE} AS steps
@@ -53,6 +54,10 @@ USER 65532:65532
 
 FROM steps AS workload
 RUN printf '#!/bin/sh\nexec python -P -m fuseml.steps.workload "$@"\n' > /usr/local/bin/run && chmod 755 /usr/local/bin/run
+USER 65532:65532
+
+FROM steps AS trainer
+RUN printf '#!/bin/sh\nexec python -P -m fuseml.workloads.trainer "$@"\n' > /usr/local/bin/run && chmod 755 /usr/local/bin/run
 USER 65532:65532
 
 FROM steps AS model-server

@@ -48,7 +48,8 @@ def results_of(folder: Path) -> Path:
 
 
 def command(module: str) -> list[str]:
-    return [sys.executable, "-P", "-m", f"fuseml.steps.{module}"]
+    """The command of a module of `fuseml.steps`, or of one by its whole name."""
+    return [sys.executable, "-P", "-m", module if "." in module else f"fuseml.steps.{module}"]
 
 
 def run(module: str, folder: Path, **variables: str) -> CompletedStep:

@@ -42,7 +42,7 @@ READERS = re.compile(
     r"functions/[^/]+/main\.py|shared/fuseml/cli/(main|settings)\.py|shared/fuseml/(store/migrations|servings)/__main__\.py|shared/fuseml/client/session\.py"
     r"|shared/fuseml/steps/.*|shared/fuseml/examples/.*"
     r"|shared/fuseml/embedded/tracking_app\.py|shared/fuseml/artifactstores/(fetch|collect|convert)\.py"
-    r"|shared/fuseml/agents/(folder_store|command)\.py"
+    r"|shared/fuseml/agents/(folder_store|command)\.py|shared/fuseml/workloads/trainer\.py"
 )
 
 

@@ -13,6 +13,7 @@ from fuseml.runtime import catalog
 from tests.contract.manifests import MANIFESTS, ROOT, documents, each_function, service
 
 TEKTON = ROOT / "shared/fuseml/engines/tekton"
+TRAINING = ROOT / "infra/kubernetes/training/training.yaml"
 KNATIVE = ROOT / "shared/fuseml/servings/knative"
 
 
@@ -96,12 +97,12 @@ def test_a_function_has_exactly_the_rights_that_its_code_uses(function: catalog.
     assert account in ("functions", function.service)
 
 
-def test_rights_end_at_the_namespace_of_the_workloads() -> None:
+def test_rights_end_at_the_namespaces_of_workloads_and_trainings() -> None:
     kinds = {document["kind"] for _, document in MANIFESTS}
     assert not {"ClusterRole", "ClusterRoleBinding"} & kinds
     for path, document in MANIFESTS:
         if document["kind"] in ("Role", "RoleBinding"):
-            assert document["metadata"]["namespace"] == "fuseml-workloads", path
+            assert document["metadata"]["namespace"] in ("fuseml-workloads", "fuseml-training"), path
             assert "*" not in str(document), path
 
 
@@ -110,6 +111,13 @@ def test_an_account_without_rights_gets_no_token() -> None:
         if document["kind"] == "ServiceAccount":
             name = document["metadata"]["name"]
             assert document.get("automountServiceAccountToken", True) is bool(granted(name)), name
+
+
+def test_no_pod_has_the_account_of_trainings() -> None:
+    [account] = [document for document in documents(TRAINING) if document["kind"] == "ServiceAccount"]
+    assert account["automountServiceAccountToken"] is False
+    [rules] = [document["rules"] for document in documents(TRAINING) if document["kind"] == "Role"]
+    assert not any(verb in ("list", "get", "watch") for rule in rules if "secrets" in rule["resources"] for verb in rule["verbs"])
 
 
 def test_the_account_of_runs_is_the_one_that_the_engine_names() -> None:

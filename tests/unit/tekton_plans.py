@@ -332,6 +332,39 @@ def _runnable() -> plans.Plan:
     return workflow_examples.plan_of(expansion.workflow)
 
 
+_TRAINING = """
+name: elsewhere
+inputs:
+  - {name: code, type: codeset}
+steps:
+  - name: train
+    image: ghcr.io/fuseml/trainer:v1
+    extensions:
+      - {name: training, service_category: training}
+    inputs:
+      - codeset: {name: code}
+      - {name: command, value: python train.py}
+      - {name: image, value: "registry.example.com/team/wine:1"}
+      - {name: nodes, value: "2"}
+    outputs: [{name: model}]
+"""
+
+
+def _training() -> plans.Plan:
+    cluster = workflow_examples.binding(
+        "training",
+        extension_id="gpus",
+        service_id="jobs",
+        service_resource="kubeflow-trainjob",
+        service_category="training",
+        product="kubeflow-trainer",
+        url="https://kubernetes.example.com:6443",
+        configuration={"TRAINING_RUNTIME": "fuseml"},
+        secret_keys=["KUBERNETES_TOKEN"],
+    )
+    return workflow_examples.plan_of(loading.load(_TRAINING), bindings={"train": {"training": cluster}})
+
+
 def _no_codeset() -> plans.Plan:
     return make(engines.shell("one", "true", image="registry.example.com/tool:1"))
 
@@ -356,6 +389,7 @@ PLANS: dict[str, Callable[[], plans.Plan]] = {
     "shipped-gate": _gate,
     "shipped-matrix": lambda: _shipped("mlflow-matrix"),
     "texts-like-variables": _texts,
+    "training": _training,
     "two-codesets": _codesets,
 }
 """Name of the golden file -> plan."""

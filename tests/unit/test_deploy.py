@@ -187,9 +187,9 @@ def test_the_list_of_images_names_each_with_its_copy(capsys: pytest.CaptureFixtu
     assert command.main(["deploy", "--list-images", "--registry", "m.example.com"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert {name for name, _ in lines} == command.all_images()
-    assert {f"ghcr.io/fuseml/{step}:v1" for step in ("mlflow-builder", "predictor", "scorer", "evaluator", "ranker", "workload")} <= {
-        name for name, _ in lines
-    }
+    assert {
+        f"ghcr.io/fuseml/{step}:v1" for step in ("mlflow-builder", "predictor", "scorer", "evaluator", "ranker", "workload", "trainer")
+    } <= {name for name, _ in lines}
     assert all(copy == mirrored(name, "m.example.com") for name, copy in lines)
 
 

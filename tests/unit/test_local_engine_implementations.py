@@ -63,6 +63,12 @@ def test_built_in_images_run_their_module_isolated_from_the_files_of_the_codeset
     assert implementation.programs == Path(sys.executable).parent
 
 
+def test_the_trainer_is_a_module_of_the_tools_that_train(tmp_path: Path) -> None:
+    implementation = find(tmp_path, "ghcr.io/fuseml/trainer:v1")
+    assert isinstance(implementation, implementations.Native)
+    assert implementation.command == (sys.executable, "-P", "-m", "fuseml.workloads.trainer")
+
+
 def test_the_downloads_of_the_builder_outlive_the_step(tmp_path: Path) -> None:
     implementation = find(tmp_path, "ghcr.io/fuseml/mlflow-builder:1")
     assert isinstance(implementation, implementations.Native)

@@ -14,7 +14,6 @@ MLFLOW_TRACKING_URI. Outputs: `model` and the first declared one (model URI), `m
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -28,7 +27,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from fuseml.steps import data, logged_models, mlproject, notebook, pipeline, sdk, served_models, source_code, tracking, training
+from fuseml.steps import data, logged_models, mlproject, notebook, pipeline, sdk, tracking, training, training_run
 
 _GRACE = 10  # seconds between SIGTERM and SIGKILL of the command
 
@@ -53,18 +52,18 @@ def main() -> None:
     run_id = server.start_run(experiment_id, context.run or folder.name, _tags(context, point.name), point.logged(values))
     sdk.say(f"MLflow run {run_id} in the experiment {experiment}")
     try:
-        _train(chosen, command, folder, values, _variables(server, context, folder, experiment_id, run_id), run_id)
+        _train(chosen, command, folder, values, training_run.variables(server, context, folder, experiment_id, run_id), run_id)
     except BaseException as error:
         try:
-            _close(server, run_id, "KILLED" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "FAILED", values)
+            training_run.close(server, run_id, "KILLED" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "FAILED", values)
         except sdk.StepError as second:
             sdk.say(f"cannot close the MLflow run {run_id}: {second}")  # the first failure stays the cause
         raise
-    run = _close(server, run_id, "FINISHED", values)
+    run = training_run.close(server, run_id, "FINISHED", values)
     if sdk.input("model", "") == logged_models.NONE:
-        _report_run(run)
+        training_run.report_run(run)
     else:
-        _report(server, _lineage(context), *_model(server, run, folder, by))
+        training_run.report(server, context, training_run.model(server, run, folder, by))
 
 
 def _stopped(number: int, _: object) -> None:
@@ -145,38 +144,8 @@ def _tags(context: sdk.Context, entry_point: str) -> dict[str, str]:
         "mlflow.project.entryPoint": entry_point,
         "mlflow.source.git.commit": context.commit,
         "fuseml.workflow": context.workflow,
-        **_lineage(context),
+        **training_run.lineage(context),
     }
-
-
-def _lineage(context: sdk.Context) -> dict[str, str]:
-    return {
-        "fuseml.run": context.run,
-        "fuseml.project": context.project,
-        "fuseml.codeset": context.codeset,
-        "fuseml.commit": context.commit,
-    }
-
-
-def _variables(server: tracking.Tracking, context: sdk.Context, folder: Path, experiment_id: str, run_id: str) -> dict[str, str]:
-    """MLflow's variables for the command. Every run that it starts gets the tags of this training, in whichever experiment."""
-    tags = {tracking.TRAINING_TAG: run_id, "mlflow.source.git.commit": context.commit, **_lineage(context)}
-    try:
-        given = mlproject.mapping(json.loads(os.environ.get("MLFLOW_RUN_CONTEXT", "") or "{}"), "MLFLOW_RUN_CONTEXT")
-    except ValueError as error:
-        raise sdk.StepError(f"MLFLOW_RUN_CONTEXT is not JSON: {error}; correct the variable in the step's env") from None
-    variables = {
-        "MLFLOW_EXPERIMENT_ID": experiment_id,
-        "MLFLOW_TRACKING_URI": server.uri,
-        "MLFLOW_RUN_CONTEXT": json.dumps({**given, **{name: value for name, value in tags.items() if value}}),
-    }
-    elsewhere = source_code.find(folder, "set_experiment")
-    if elsewhere:
-        # MLflow refuses to continue a run of another experiment than the one that the code sets.
-        sdk.say(f"note: {elsewhere} sets an experiment, so the code starts runs of its own")
-    else:
-        variables["MLFLOW_RUN_ID"] = run_id
-    return variables
 
 
 def _train(
@@ -223,66 +192,6 @@ def _execute(command: str, folder: Path, variables: Mapping[str, str]) -> None:
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         raise sdk.StepError(f"the training command failed with {cause} {spent}: {command}")
     sdk.say(f"the command exited with code 0 {spent}")
-
-
-def _close(server: tracking.Tracking, run_id: str, status: str, values: Mapping[str, str]) -> tracking.Run:
-    """End the run, and log the values that the code did not log itself: in its own form, the code may log an undeclared `1` as `1.0`."""
-    run = server.run(run_id)
-    if run.status in ("RUNNING", "SCHEDULED"):
-        server.end_run(run_id, status)
-    server.log_parameters(run_id, {name: value for name, value in values.items() if name not in run.parameters})
-    return run
-
-
-def _model(server: tracking.Tracking, run: tracking.Run, folder: Path, by: logged_models.Metric | None) -> tuple[logged_models.Model, str]:
-    """The model of the training, and its name in the inputs if it is named; an artifact folder of older training code as a last resort."""
-    models = logged_models.of_training(server, run)
-    named, path = sdk.input("model", ""), sdk.input("mlflow-artifact-path", "")
-    if not named and any(path in model.names for model in models):
-        named = path
-    if not models:
-        path = path or "model"
-        if not server.has_artifact(run.id, path):
-            raise sdk.StepError(_none_logged(server, folder, path))
-        models = [logged_models.Model(path, run.id, f"{run.artifact_uri}/{path}", metrics=run.numbers)]
-    return logged_models.choose(models, named, by), named
-
-
-def _none_logged(server: tracking.Tracking, folder: Path, path: str) -> str:
-    elsewhere = source_code.find(folder, "set_tracking_uri")
-    if elsewhere:
-        return f"the training logged no model to {sdk.redact(server.uri)}: {elsewhere} sets another tracking server; remove that call"
-    return (
-        "the training logged no model: call mlflow.<flavour>.log_model in it, name its artifact in the input 'mlflow-artifact-path' "
-        f"(now '{path}'), or set the input 'model' to '{logged_models.NONE}'"
-    )
-
-
-def _report_run(run: tracking.Run) -> None:
-    sdk.output("mlflow-run", run.id)
-    sdk.output("metrics", json.dumps(dict(sorted(run.metrics.items()))))
-    sdk.output("artifacts", run.artifact_uri)
-
-
-def _report(server: tracking.Tracking, lineage: Mapping[str, str], model: logged_models.Model, named: str) -> None:
-    version = logged_models.version_of(model, named)
-    uri = version.uri if version else model.uri
-    if version:
-        server.tag_version(version, {**lineage, tracking.DIGEST_TAG: _digest(server, version)})
-        sdk.output("model-version", version.version)
-    _report_run(server.run(model.run_id))
-    for name in {"model", sdk.first_output("model")} - {"model-version", "mlflow-run", "metrics", "artifacts"}:
-        sdk.output(name, uri)
-    sdk.say(f"model: {uri}")
-
-
-def _digest(server: tracking.Tracking, version: tracking.Version) -> str:
-    """The digest of the files of the model, as servers will get them; empty if they cannot be read."""
-    try:
-        return served_models.digest(server, version)
-    except Exception as error:  # MLflow and its stores raise many types; the model is trained, and is then served without the check
-        sdk.say(f"note: no digest of {version.uri} is recorded, because its files cannot be read: {type(error).__name__}: {error}")
-        return ""
 
 
 if __name__ == "__main__":

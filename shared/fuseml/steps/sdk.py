@@ -189,6 +189,7 @@ def http(
     url: str,
     payload: object = None,
     *,
+    content: bytes | None = None,
     token: str | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = 30.0,
@@ -198,11 +199,11 @@ def http(
 ) -> object:
     """Call an HTTP API. Returns its decoded JSON answer, or its text where it is not JSON; its bytes if `raw`.
 
-    `payload` is sent as JSON; the URL may hold credentials; `timeout` is in seconds. If `patient`, a server that refuses connections or is
-    briefly unavailable is retried for a few seconds; a request that may have been processed is not repeated. Redirects are refused, because
-    they would carry the token to another host. Raises HttpError with the server's own message.
+    `payload` is sent as JSON, `content` as it is; the URL may hold credentials; `timeout` is in seconds. If `patient`, a server that refuses
+    connections or is briefly unavailable is retried for a few seconds; a request that may have been processed is not repeated. Redirects are
+    refused, because they would carry the token to another host. Raises HttpError with the server's own message.
     """
-    request, public = _request(method, url, payload, token, headers or {})
+    request, public = _request(method, url, payload, token, headers or {}, content)
     opener = urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=verify))
     for pause in (*(_PAUSES if patient else ()), None):
         try:
@@ -247,7 +248,9 @@ def blocks(
         raise HttpError(f"GET {public}: no answer ({getattr(error, 'reason', error)})") from error
 
 
-def _request(method: str, url: str, payload: object, token: str | None, headers: Mapping[str, str]) -> tuple[urllib.request.Request, str]:
+def _request(
+    method: str, url: str, payload: object, token: str | None, headers: Mapping[str, str], content: bytes | None = None
+) -> tuple[urllib.request.Request, str]:
     """The request, and its URL without credentials and query for messages."""
     parts = urllib.parse.urlsplit(url)
     public = urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
@@ -259,7 +262,9 @@ def _request(method: str, url: str, payload: object, token: str | None, headers:
     elif parts.username is not None:
         user, password = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
         sent["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-    body = None
+    body = content
+    if content is not None:
+        sent["Content-Type"] = "application/octet-stream"
     if payload is not None:
         body = json.dumps(payload).encode()
         sent["Content-Type"] = "application/json"

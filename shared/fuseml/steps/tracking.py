@@ -120,6 +120,12 @@ class Tracking:
         self.log_parameters(run_id, parameters)
         return run_id
 
+    def tagged_run(self, experiment_id: str, tag: str, value: str) -> str:
+        """The id of a run of the experiment with the tag; empty without one."""
+        search = {"experiment_ids": [experiment_id], "filter": f"tags.`{tag}` = '{value}'", "max_results": 1}
+        found = listed(self._call("POST", "runs/search", search).get("runs"))
+        return _run(found[0]).id if found else ""
+
     def log_parameters(self, run_id: str, parameters: Mapping[str, str]) -> None:
         """Log parameters. MLflow refuses a change of one that is logged already."""
         items = [{"key": key, "value": value} for key, value in parameters.items()]

@@ -87,7 +87,7 @@ def variables_of(binding: selector.Binding, step: str, text: Callable[[str], pla
     def setting(value: str) -> plans.Value:
         return (plans.step_token(step),) if value == extension.STEP_TOKEN else text(value)
 
-    variables = {key: setting(value) for key, value in sorted(binding.configuration.items())}
+    variables = {key: setting(value) for key, value in sorted(binding.settings.items())}
     return variables | {key: (_secret(binding, key),) for key in sorted(binding.secret_keys)}
 
 

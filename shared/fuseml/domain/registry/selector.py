@@ -65,6 +65,10 @@ class Context(document.Model):
     zone: document.Text = ""
 
 
+TRAINING = "training"
+"""The category of services that run trainings."""
+
+
 class Binding(document.Model):
     """The service that a selector resolved to. `secret_keys` are the keys of the credentials; `configuration` holds the other keys and values.
 
@@ -94,9 +98,16 @@ class Binding(document.Model):
         """Whether a step gets a secret under this key: a value of the credentials, or its own token."""
         return key in self.secret_keys or self.configuration.get(key) == extension.STEP_TOKEN
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The variables that are no secrets. Those of the step `trainer` name the tool that trains: its resource chooses the implementation."""
+        if self.service_category != TRAINING:
+            return self.configuration
+        return {"FUSEML_TRAINING": self.service_resource, "FUSEML_TRAINING_URL": self.url, **self.configuration}
+
     def environment(self) -> dict[str, str]:
         """The variables that the binding adds to the step's environment, secrets as `<hidden>`."""
-        return {**self.configuration, **dict.fromkeys(self.secret_keys, extension.HIDDEN)}
+        return {**self.settings, **dict.fromkeys(self.secret_keys, extension.HIDDEN)}
 
 
 class Candidate(document.Model):

@@ -23,6 +23,7 @@ _MODEL = {"name": "model", "type": "model", "accepts": {"format": "mlflow"}, "de
 _TRACKING = {"name": "mlflow-tracking", "product": "mlflow", "service_resource": "mlflow-tracking"}
 _STORE = {"name": "model-store", "product": "mlflow", "service_category": "model-store"}
 _SERVING = {"name": "prediction-serving", "service_category": "prediction-serving"}
+_TRAINING = {"name": "training", "service_category": "training"}
 _FORMATS = ("csv", "jsonl", "parquet")
 
 
@@ -80,6 +81,38 @@ _DOCUMENTS: Sequence[Mapping[str, Any]] = (
             {"name": "artifacts", "description": "the URI of the run's artifacts", "optional": True},
         ],
         "extensions": [_TRACKING, _STORE],
+    },
+    {
+        "name": "remote-trainer",
+        "kind": "trainer",
+        "description": "Trains by a job of the tool that the registry has for the category training, and takes the log and the outputs of the job.",
+        "image": "ghcr.io/fuseml/trainer:v1",
+        "inputs": [
+            _OPTIONAL_CODESET,
+            {"name": "command", "description": "a command of the shell"},
+            _optional("image", "the image of the job, where the tool needs one", takes=["image"]),
+            _optional("parameters", "parameters of the training, one NAME=VALUE a line"),
+            _optional("nodes", "the nodes of a distributed training", type="integer", minimum=1, maximum=1000),
+            _optional("cpu", "processors of each node"),
+            _optional("memory", "memory of each node"),
+            _optional("gpu", "accelerators of each node"),
+            _optional("forward", "names of more variables of the step for the job"),
+            _optional("options", "fields of the tool's own document, a JSON object"),
+            _optional("patience", "seconds for which the tool may be away", type="number", minimum=0),
+            _optional("model", "the name of the model among those that the training logs, or none"),
+            _optional("metric", "the metric that chooses among them: max:r2"),
+            _optional("mlflow-experiment", "the experiment of MLflow"),
+        ],
+        "outputs": [
+            {"name": "job", "description": "the name of the job in the tool"},
+            {"name": "model", "type": "model", "optional": True},
+            {"name": "metrics", "description": "a JSON object", "optional": True},
+            {"name": "mlflow-run", "optional": True},
+            {"name": "model-version", "optional": True},
+            {"name": "artifacts", "description": "the URI of the run's artifacts", "optional": True},
+            {"name": "checkpoint", "description": "the best checkpoint, of Determined", "optional": True},
+        ],
+        "extensions": [_TRAINING],
     },
     {
         "name": "predictor",

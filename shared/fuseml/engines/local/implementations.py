@@ -1,6 +1,6 @@
 """Implementations of images on this machine: a built-in module, or a container runtime.
 
-Built-in implementations are modules of `fuseml.steps`. They start isolated, so that no file of a codeset can shadow a module.
+Built-in implementations are modules of `fuseml.steps` and `fuseml.workloads`. They start isolated, so that no file of a codeset can shadow a module.
 `fuseml.local/shell` is not an image: the step's command or script runs in the shell of the host.
 """
 
@@ -29,6 +29,7 @@ SCORER = "ghcr.io/fuseml/scorer"
 EVALUATOR = "ghcr.io/fuseml/evaluator"
 RANKER = "ghcr.io/fuseml/ranker"
 WORKLOAD = "ghcr.io/fuseml/workload"
+ELSEWHERE = "ghcr.io/fuseml/trainer"
 IMAGE_BUILDER = image_building.BUILDER.partition(":")[0]
 
 RUNTIMES = ("podman", "docker")
@@ -96,6 +97,8 @@ class Implementations:
                 return self._builder(project)
             case _ if name in (PREDICTOR, SCORER, EVALUATOR, RANKER, WORKLOAD):
                 return self._module(name.rpartition("/")[2])
+            case _ if name == ELSEWHERE:
+                return self._module("trainer", package="fuseml.workloads")
             case _ if name == IMAGE_BUILDER:
                 return self._image_builder()
             case _ if name == TRAINER and tag == "host":
@@ -107,9 +110,9 @@ class Implementations:
             raise errors.PermanentError(self._advice(image))
         return Container(runtime)
 
-    def _module(self, module: str, environment: Mapping[str, str] | None = None, *writes: Path) -> Native:
+    def _module(self, module: str, environment: Mapping[str, str] | None = None, *writes: Path, package: str = "fuseml.steps") -> Native:
         # -P: the current folder is the codeset's; its files must not shadow modules.
-        command = (sys.executable, "-P", "-m", f"fuseml.steps.{module}")
+        command = (sys.executable, "-P", "-m", f"{package}.{module}")
         return Native(command, Path(sys.executable).parent, {"PYTHONUNBUFFERED": "1", **(environment or {})}, writes=writes)
 
     def _builder(self, project: str) -> Native:
@@ -180,5 +183,7 @@ class Implementations:
     def _advice(self, image: str) -> str:
         unresponsive = [Path(path).name for path in self._installed()]
         remedy = f"start {' or '.join(unresponsive)} (installed, but not responding)" if unresponsive else "install podman or docker"
-        supported = ", ".join([BUILDER, PREDICTOR, SCORER, EVALUATOR, RANKER, WORKLOAD, f"{TRAINER}:host", SHELL, *sorted(self._extra)])
+        supported = ", ".join(
+            [BUILDER, PREDICTOR, SCORER, EVALUATOR, RANKER, WORKLOAD, ELSEWHERE, f"{TRAINER}:host", SHELL, *sorted(self._extra)]
+        )
         return f"this machine cannot run the image {image!r}: {remedy}, or use an image with a built-in implementation ({supported})"

@@ -46,12 +46,14 @@ def page(deps: Deps, limit: int, cursor: str | None, *, type: str | None, workfl
 
 
 def put(deps: Deps, registered: application.Registration, caller: auth.Caller) -> ApplicationView:
-    """Register or replace an application. Raises InvalidError when no serving can serve it, ForbiddenError when a step claims another
+    """Register or replace an application. Raises InvalidError when no serving or model server can serve it, ForbiddenError when a step claims another
     origin than its own, ConflictError for an application of another owner.
     """
     if caller.step is not None:
         registered = ownership.of_step(registered, caller.step)
     serving = servings.select(deps.serving, registered.served_by) if registered.model else None
+    if serving is not None:
+        registered.served(serving.servers)
     with deps.store.write() as session:
         before = applications.find(session, registered.name)
         if before is not None:
@@ -174,11 +176,12 @@ def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> Applicati
     if serving is None:
         return view
     try:
+        path = spec.newest.document.served(serving.servers).path(spec.name)
         status = serving.status(spec)
     except errors.FusemlError as error:
         return replace(view, status=_unknown(error))
     location = {
-        "url": f"{status.url}/v2/models/{spec.name}/infer" if status.url else view.row.document["url"],
+        "url": status.url + path if status.url else view.row.document["url"],
         "k8s_namespace": status.namespace,
         "k8s_resources": [resource.model_dump() for resource in status.resources],
     }

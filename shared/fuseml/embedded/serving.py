@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from fuseml.domain import model_servers as rules
 from fuseml.embedded import model_servers
 from fuseml.servings import ServingSpec, Status
 
@@ -12,6 +13,7 @@ class EmbeddedServing:
     """The model servers read the records themselves, with every request and periodically, so `reconcile` has no work."""
 
     splits = False
+    servers: Collection[rules.Server] = rules.EMBEDDED
 
     def __init__(self, apps: model_servers.ModelServers, url: str) -> None:
         self._apps, self._url = apps, url

@@ -59,17 +59,21 @@ def select(servings: Servings, served_by: str) -> Serving:
 class Settings:
     """Configuration of the servings of a cluster.
 
-    `namespace` holds the workloads. `image` holds the model server; empty: Knative serves nothing here.
+    `namespace` holds the workloads. `image` holds the model server; empty: Knative serves nothing here. `mlserver_image` holds MLServer.
     """
 
     namespace: str
     image: str = ""
+    mlserver_image: str = ""
 
 
 def _knative(settings: Settings) -> Serving | None:
     from fuseml.servings import knative
 
-    return knative.KnativeServing(knative.Cluster(settings.namespace), knative.Settings(image=settings.image)) if settings.image else None
+    if not settings.image:
+        return None
+    images = knative.Settings(image=settings.image, mlserver_image=settings.mlserver_image)
+    return knative.KnativeServing(knative.Cluster(settings.namespace), images)
 
 
 CONNECTORS: Mapping[str, Callable[[Settings], Serving | None]] = {

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from fuseml.domain import application
+from fuseml.domain import application, model_servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class Serving(Protocol):
 
     splits: bool
     """Whether it can split requests among revisions."""
+    servers: Collection[model_servers.Server]
+    """The model servers that it runs."""
 
     def apply(self, spec: ServingSpec) -> None:
         """Serve the application as specified. Idempotent; returns before it is ready. Until then the former revisions keep their requests."""

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fuseml.domain import errors, labels
+from fuseml.domain import errors, labels, model_servers
+from fuseml.domain.application import Application, Resources
+from fuseml.domain.workflows import resources
 from fuseml.servings.port import Revision, ServingSpec
 
 Object = dict[str, Any]
@@ -30,17 +32,20 @@ _INSIDE = {"networking.knative.dev/visibility": "cluster-local"}
 # 63 characters minus `-00001-` and the digest of a revision.
 _LONGEST_NAME = 48
 _REVISION = re.compile(r"-(\d{5,})-[0-9a-f]{8}\Z")
+_READY = {"fuseml": "/v2/health/ready", "mlserver": "/v2/health/ready", "mlflow": "/health"}
+"""Model server -> the path that answers with 200 once the model is loaded."""
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`image` holds the model server. A pod gets `concurrency` requests at a time. `timeout` in seconds bounds a request, including the load
+    """`image` holds FuseML's model server, and MLflow's, `mlserver_image` MLServer; empty: MLServer comes from images of codesets only. A pod gets `concurrency` requests at a time. `timeout` in seconds bounds a request, including the load
     of the model for the first one, and the end of a surplus pod. An idle application keeps its last pod for `retention`. A revision that is
     not ready after `patience` seconds has failed; Knative reports a crashing model server no earlier. `memory` limits a pod.
     """
 
     image: str
+    mlserver_image: str = ""
     concurrency: int = 8
     timeout: int = 300
     most_pods: int = 5
@@ -115,20 +120,27 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
         environment.append({"name": "MLFLOW_TRACKING_URI", "value": document.tracking_uri})
     if document.digest:
         environment.append({"name": "FUSEML_MODEL_DIGEST", "value": document.digest})
+    server = document.served(model_servers.OFFERED[model_servers.FUSEML]).server
+    # -I, because the Python of a codeset's image may be too old for -P.
+    python = ["python", "-I", "-u", "-m"]
     # Complete: Knative fills in no default when an existing revision is applied again, and refuses the difference
     # (infra/platform-facts.md 3.5).
     container: Object = {
         "name": "model-server",
-        "image": _image(application, document.runtime or "", settings),
-        # -I, because the Python of a codeset's image may be too old for -P.
-        "command": ["python", "-I", "-u", "-m", "fuseml.steps.model_server"],
-        "args": ["--model", document.model, "--name", application, "--host", "0.0.0.0", "--port", str(PORT)],  # noqa: S104 - in a pod
+        "image": _image(application, document, server, settings),
+        "command": [*python, "fuseml.steps.model_server"]
+        if server == "fuseml"
+        else [*python, "fuseml.steps.other_server", "--server", server],
+        "args": [
+            *["--model", document.model, "--name", application, "--host", "0.0.0.0", "--port", str(PORT)],  # noqa: S104 - in a pod
+            *(["--format", document.format] if document.format != "mlflow" else []),
+        ],
         "ports": [{"name": "http1", "containerPort": PORT}],
         # Libraries write caches below HOME, and some ask for the user's name, which the image does not know.
         "env": [*environment, {"name": "HOME", "value": "/tmp"}, {"name": "USER", "value": "fuseml"}],  # noqa: S108 - a volume of its own
-        # It listens once the model is loaded.
-        "readinessProbe": {"httpGet": {"path": "/v2/health/ready"}, "successThreshold": 1},
-        "resources": {"requests": {"cpu": settings.cpu, "memory": "256Mi"}, "limits": {"memory": settings.memory}},
+        # FuseML's and MLflow's listen once the model is loaded; MLServer is not ready before.
+        "readinessProbe": {"httpGet": {"path": _READY[server]}, "successThreshold": 1},
+        "resources": _resources(document.resources, settings),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -160,16 +172,48 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
     }
 
 
-def _image(application: str, runtime: str, settings: Settings) -> str:
+def _resources(wanted: Resources, settings: Settings) -> Object:
+    """The requests and limits of the application over those of the settings, which give way where both contradict one another."""
+    limits = {"memory": settings.memory, **wanted.limits}
+    requests = {"cpu": settings.cpu, "memory": "256Mi", **wanted.requests}
+    for name in requests.keys() & limits.keys():
+        if resources.quantity(requests[name]) > resources.quantity(limits[name]):
+            given, changed = (wanted.requests[name], limits) if name in wanted.requests else (limits[name], requests)
+            changed[name] = given
+    return {"requests": requests, "limits": limits}
+
+
+def _image(application: str, document: Application, server: model_servers.Server, settings: Settings) -> str:
     """The image of a builder step, or the image of the model server for a model of the host's environment."""
+    runtime = document.runtime or ""
     repository, _, tag = runtime.rpartition(":")
     if not runtime or (repository.startswith("fuseml.local/") and tag == "host"):
-        return settings.image
+        return _versioned(_of_server(application, server, settings), document.runtime_version)
     if repository.startswith("fuseml.local/"):
         raise errors.InvalidError(
             f"application {application!r} cannot be served on a cluster: its runtime {runtime!r} is no image but an environment on another machine"
         )
     return runtime
+
+
+def _of_server(application: str, server: model_servers.Server, settings: Settings) -> str:
+    if server != "mlserver":
+        return settings.image
+    if not settings.mlserver_image:
+        raise errors.InvalidError(
+            f"application {application!r} cannot be served by MLServer here: set FUSEML_MLSERVER_IMAGE, or give the predictor step the output "
+            "`image` of a builder as `runtime`, with mlserver and mlserver-mlflow among the requirements of the codeset"
+        )
+    return settings.mlserver_image
+
+
+def _versioned(image: str, version: str) -> str:
+    """The image with another tag."""
+    if not version:
+        return image
+    name = image.partition("@")[0]
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}:{version}"
 
 
 def _labels(application: str, revision: Revision) -> dict[str, str]:

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-from fuseml.domain import application, errors
+from fuseml.domain import application, errors, model_servers
 from fuseml.servings.knative import render
 from fuseml.servings.knative.cluster import Cluster, Object
 from fuseml.servings.port import ServingSpec, Status
@@ -20,6 +20,7 @@ class KnativeServing:
     """Serves applications in the namespace of `cluster`, which belongs to one FuseML only."""
 
     splits = True
+    servers = model_servers.OFFERED[application.BUILT_IN]
 
     def __init__(self, cluster: Cluster, settings: render.Settings) -> None:
         self._cluster, self._settings = cluster, settings

@@ -11,6 +11,7 @@ import pytest
 
 from functions.housekeeper import previews
 from fuseml import servings
+from fuseml.domain import model_servers
 from fuseml.domain.workflows import deployment
 from fuseml.store import applications, codesets, runs
 from tests.component import githost, test_missed_pushes, triggering
@@ -134,6 +135,7 @@ class _Serving:
     """Serves nothing; records the applications that it is to remove."""
 
     splits = False
+    servers: Collection[model_servers.Server] = model_servers.EMBEDDED
 
     def __init__(self) -> None:
         self.removed: list[str] = []

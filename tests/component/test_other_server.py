@@ -1,6 +1,8 @@
-"""MLServer and MLflow's own server on a model that the trainer step has trained, started by command, arguments and variables of the Knative manifest.
+"""Model servers on real models, started by command, arguments and variables of the Knative manifest: MLServer and MLflow's own server on a model
+that the trainer step has trained, and FuseML's own on a file of ONNX.
 
-`FUSEML_MLSERVER` is the Python of an environment with mlserver and mlserver-mlflow, which need an older Python and other packages.
+`FUSEML_MLSERVER` is the Python of an environment with mlserver and mlserver-mlflow, which need an older Python and other packages, `FUSEML_ONNX` that of
+one with onnx, onnxruntime and mlflow.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ import pytest
 from fuseml.domain import application
 from fuseml.servings import Revision, ServingSpec, knative
 from fuseml.servings.knative import render
-from fuseml.steps import carried
+from fuseml.steps import carried, model_digest
 from tests import commands, waiting
 from tests.component import steps
 from tests.component.conftest import Trained
 
 MLSERVER = os.environ.get("FUSEML_MLSERVER", "")
+ONNX = os.environ.get("FUSEML_ONNX", "")
 PYTHONS = [
     pytest.param("mlflow", sys.executable, id="mlflow"),
     pytest.param(
@@ -39,18 +42,14 @@ ROW = dict.fromkeys(COLUMNS, 0.01)
 
 
 def container(server: str, trained: Trained, digest: str = "") -> dict[str, Any]:
-    """The container that Knative gets for the model."""
-    document = application.Application.model_validate(
-        {
-            "name": "diabetes",
-            "type": "predictor",
-            "workflow": "mlflow-e2e",
-            "model": trained.ended.outputs["mlflow-model-url"],
-            "tracking_uri": trained.mlflow,
-            "model_server": server,
-            "digest": digest or None,
-        }
-    )
+    """The container that Knative gets for the trained model."""
+    model, tracking = trained.ended.outputs["mlflow-model-url"], trained.mlflow
+    return rendered(model=model, tracking_uri=tracking, model_server=server, digest=digest or None)
+
+
+def rendered(**fields: object) -> dict[str, Any]:
+    """The container that Knative gets for an application."""
+    document = application.Application.model_validate({"name": "diabetes", "type": "predictor", "workflow": "mlflow-e2e", **fields})
     spec = ServingSpec("diabetes", [Revision(1, document, "2026-11-20T10:00:00.000000Z")], {1: 100})
     body = render.service(spec, knative.Settings(image="ghcr.io/fuseml/model-server:v1", mlserver_image="ghcr.io/fuseml/mlserver:v1"), {})
     [found] = body["spec"]["template"]["spec"]["containers"]
@@ -138,3 +137,34 @@ def test_a_server_that_is_not_installed_is_named(tmp_path: Path) -> None:
         code=1,
     )
     assert "the environment of the model has no mlserver and mlserver-mlflow: add it to the codeset's requirements" in ended.stderr
+
+
+ADD_ONE = """
+import pathlib, sys
+from onnx import TensorProto, checker, helper
+x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 2])
+y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 2])
+one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+graph = helper.make_graph([helper.make_node("Add", ["x", "one"], ["y"])], "add-one", [x], [y], [one])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+checker.check_model(model)
+pathlib.Path(sys.argv[1]).write_bytes(model.SerializeToString())
+"""
+
+
+@pytest.mark.skipif(not ONNX, reason="needs FUSEML_ONNX, a Python with onnx, onnxruntime, mlflow, starlette and uvicorn")
+def test_a_file_of_onnx_is_served_with_its_tensors(tmp_path: Path) -> None:
+    file, folder = tmp_path / "add.onnx", tmp_path / "server"
+    folder.mkdir()
+    commands.run([ONNX, "-c", ADD_ONE, str(file)])
+    found = rendered(model=str(file), format="onnx", digest=model_digest.of_folder(file))
+
+    with started(ONNX, found, folder) as (process, url, log):
+        waiting.wait_until_ready(process, lambda: waiting.answers(f"{url}/v2/health/ready"), "the model server", log.read_text)
+        metadata = steps.call(f"{url}/v2/models/diabetes")
+        answer = steps.call(
+            f"{url}/v2/models/diabetes/infer", {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 2.5]}]}
+        )
+
+    assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+    assert answer["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [2.0, 3.5]}]

@@ -129,7 +129,7 @@ def test_a_published_workflow_is_planned_with_the_built_in_steps_and_rendered(pa
                 finding["message"] for finding in findings if finding["level"] == "warning" and "ovms-converter" in finding["message"]
             ]
             assert "reads ONNX and TensorFlow's SavedModel itself" in warned[0]
-            with pytest.raises(errors.PermanentError, match=r"cannot run the image.*ovms-converter"):
+            with pytest.raises(errors.PermanentError, match=r"cannot run the image.*ovms-converter.*remove the step"):
                 on_this_machine.find(image, "p")
         elif image.startswith("ghcr.io/fuseml/mlflow-trainer"):
             # The name of an environment that a builder made: the shape gives it without a builder.

@@ -1,4 +1,7 @@
-"""Each example codeset is pushed to an embedded server, trained and served, and answers a request: `task examples -- pytorch`."""
+"""Each example codeset is pushed to an embedded server, trained and served, and answers a request: `task examples -- pytorch`.
+
+The workflow names the original's image for KServe and its service, as a published one does. FuseML serves in KServe's place, as the record says.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,31 @@ ROWS = (
     [12.86, 1.35, 2.32, 18.0, 122.0, 1.51, 1.25, 0.21, 0.94, 4.1, 0.76, 1.29, 630.0],
 )
 KINDS = [0, 2]
+STAND_IN = {
+    "id": "kserve-here",
+    "product": "kserve",
+    "services": [
+        {
+            "id": "kserve",
+            "resource": "kserve-api",
+            "category": "prediction-serving",
+            "endpoints": [{"url": "http://127.0.0.1", "type": "internal", "configuration": {"FUSEML_SERVING": "fuseml-serving"}}],
+        }
+    ],
+}
+
+
+def workflow() -> bytes:
+    """The shipped workflow with the original's predictor."""
+    text = WORKFLOW.read_text()
+    changes = {
+        "ghcr.io/fuseml/predictor:v1": "ghcr.io/fuseml/kserve-predictor:latest",
+        "service_category: prediction-serving": "service_resource: kserve-api",
+    }
+    for shipped, published in changes.items():
+        assert text.count(shipped) == 1
+        text = text.replace(shipped, published)
+    return text.encode()
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +63,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]
     with servers.running(tmp_path_factory.mktemp("examples") / "home") as running:
         running.tracking_ready()
         running.fuseml("extension", "discover", "--apply")
-        running.post("/workflows", raw=WORKFLOW.read_bytes())
+        running.post("/extensions", STAND_IN)
+        running.post("/workflows", raw=workflow())
         yield running
 
 
@@ -103,6 +132,8 @@ def test_an_example_is_trained_and_served(name: str, server: servers.Server, tmp
 
     run = finished(server, commit)
     assert (run["state"], run["cause"]) == ("succeeded", None), run
+    [serving] = [binding for binding in run["bindings"] if binding["name"] == "prediction-serving"]
+    assert serving["extension_id"] == "kserve-here"
     application = f"examples-{name}-mlflow-e2e"
     metadata = server.get(f"/apps/{application}/v2/models/{application}")
     answer = server.post(f"/apps/{application}/v2/models/{application}/infer", request(metadata))

@@ -58,7 +58,7 @@ _NO_EFFECT = frozenset(
 
 def replaced(workflow: Workflow) -> Workflow:
     """The workflow with the built-in steps. Places of steps and of their inputs stay, so that problems keep their positions."""
-    if not any(_known(step) in _IMAGES for step in workflow.steps):
+    if not any(_name(step.image) in _IMAGES for step in workflow.steps):
         return workflow
     return workflow.model_copy(update={"steps": [_replaced(step) for step in workflow.steps]})
 
@@ -66,7 +66,7 @@ def replaced(workflow: Workflow) -> Workflow:
 def notes(workflow: Workflow) -> Iterator[tuple[document.Path, str]]:
     """The replaced images, and the inputs that have no effect."""
     for index, step in enumerate(workflow.steps):
-        name = _known(step)
+        name = _name(step.image)
         if name not in _IMAGES:
             continue
         yield ("steps", index, "image"), f"the built-in step {_IMAGES[name].image} takes the place of the original FuseML's {step.image}"
@@ -82,20 +82,25 @@ def notes(workflow: Workflow) -> Iterator[tuple[document.Path, str]]:
 def warnings(workflow: Workflow) -> Iterator[tuple[document.Path, str]]:
     """The images without a built-in step."""
     for index, step in enumerate(workflow.steps):
-        reason = _WITHOUT.get(_known(step))
+        reason = _WITHOUT.get(_name(step.image))
         if reason:
             yield ("steps", index, "image"), f"{step.image} runs as it was published, where a container runtime can pull it; {reason}"
 
 
-def _known(step: Step) -> str:
+def advice(image: str) -> str:
+    """The way out for an image of the original that no built-in step replaces; empty for any other one."""
+    return _WITHOUT.get(_name(image), "")
+
+
+def _name(image: str) -> str:
     """The name of the original's image; empty for any other one."""
-    name, _, tag = step.image.removeprefix(_REGISTRY).partition(":")
-    is_original = step.image.startswith(_REGISTRY) and (name in _IMAGES or name in _WITHOUT)
+    name, _, tag = image.removeprefix(_REGISTRY).partition(":")
+    is_original = image.startswith(_REGISTRY) and (name in _IMAGES or name in _WITHOUT)
     return name if is_original and (not tag or _TAG.fullmatch(tag)) else ""
 
 
 def _replaced(step: Step) -> Step:
-    found = _IMAGES.get(_known(step))
+    found = _IMAGES.get(_name(step.image))
     if found is None:
         return step
     given = {item.name.replace("_", "-") for item in step.inputs if item.value}

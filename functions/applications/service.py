@@ -67,6 +67,8 @@ def put(deps: Deps, registered: application.Registration, caller: auth.Caller) -
         else:
             model_addresses.forget(session, row.name)
         view, spec = _view(deps, session, row)
+        if serving is not None and spec is not None:
+            serving.check(spec)
     if serving is None or spec is None:
         return view
     serving.apply(spec)
@@ -123,10 +125,7 @@ def _route(deps: Deps, name: str, rule: _TrafficRule) -> ApplicationView:
         raise errors.ConflictError(f"application {name!r} has no model that FuseML serves, so FuseML cannot route its requests")
     serving = servings.select(deps.serving, spec.newest.document.served_by)
     traffic = rule(spec, sorted(serving.servable(spec)))
-    if len(traffic) > 1 and not serving.splits:
-        raise errors.InvalidError(
-            "requests cannot be split here: the embedded server serves one revision at a time; give 100 percent to one of them"
-        )
+    serving.check(replace(spec, traffic=traffic))
     with deps.store.write() as session:
         row = applications.get(session, name)
         if row.revision != view.row.revision:
@@ -176,8 +175,10 @@ def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> Applicati
     if serving is None:
         return view
     try:
-        path = spec.newest.document.served(serving.servers).path(spec.name)
         status = serving.status(spec)
+        if status.due:
+            serving.apply(spec)
+        path = spec.newest.document.served(serving.servers).path(status.model or spec.name)
     except errors.FusemlError as error:
         return replace(view, status=_unknown(error))
     location = {

@@ -67,6 +67,9 @@ class Serving:
     served: dict[str, str | None] = field(default_factory=dict)
     refusals: list[errors.FusemlError] = field(default_factory=list)
 
+    def check(self, spec: ServingSpec) -> None:
+        """Everything can be served."""
+
     def apply(self, spec: ServingSpec) -> None:
         self.served[spec.name] = {revision.number: revision.document.model for revision in spec.revisions}[max(spec.traffic)]
 

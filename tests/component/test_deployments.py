@@ -143,6 +143,9 @@ class _Serving:
     def servable(self, spec: servings.ServingSpec) -> Collection[int]:
         return ()
 
+    def check(self, spec: servings.ServingSpec) -> None:
+        """Everything can be served."""
+
     def apply(self, spec: servings.ServingSpec) -> None:
         """Nothing is served."""
 

@@ -7,25 +7,19 @@ of the model server makes a new one. Traffic targets revisions by name, so no re
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from fuseml.domain import errors, labels, model_servers
+from fuseml.domain import errors, model_servers
 from fuseml.domain.application import Application, Resources
 from fuseml.domain.workflows import resources
+from fuseml.servings import objects
+from fuseml.servings.objects import Object
 from fuseml.servings.port import Revision, ServingSpec
 
-Object = dict[str, Any]
-
-APPLICATION_LABEL = "fuseml.io/application"
-REVISION_LABEL = "fuseml.io/revision"
-DESIRED_ANNOTATION = "fuseml.io/desired"
-"""A digest of the rest of the Service: a change is detected without a comparison of the fields that Knative fills in."""
-MANAGED = {"app.kubernetes.io/part-of": "fuseml", "app.kubernetes.io/component": "application"}
+COMPONENT = "application"
+MANAGED = objects.managed(COMPONENT)
 PORT = 8080
 _INSIDE = {"networking.knative.dev/visibility": "cluster-local"}
 """The label of a Service without an address outside of the cluster."""
@@ -34,7 +28,6 @@ _LONGEST_NAME = 48
 _REVISION = re.compile(r"-(\d{5,})-[0-9a-f]{8}\Z")
 _READY = {"fuseml": "/v2/health/ready", "mlserver": "/v2/health/ready", "mlflow": "/health"}
 """Model server -> the path that answers with 200 once the model is loaded."""
-_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +50,7 @@ class Settings:
 
 def object_name(application: str) -> str:
     """The name of the application's Service and Secret: its own where Knative accepts it, else a prefix of it with a digest."""
-    if re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", application) and len(application) <= _LONGEST_NAME:
-        return application
-    digest = hashlib.sha256(application.encode()).hexdigest()[:8]
-    return f"{re.sub(r'^(?![a-z])', 'app-', application)[: _LONGEST_NAME - 9].rstrip('-')}-{digest}"
+    return objects.name_of(application, _LONGEST_NAME)
 
 
 def number(revision: str) -> int | None:
@@ -76,7 +66,7 @@ def service(spec: ServingSpec, settings: Settings, former: Mapping[int, str]) ->
     """
     name, newest = object_name(spec.name), spec.newest
     template = _template(spec.name, newest, settings)
-    names = {**former, newest.number: f"{name}-{newest.number:05}-{_digest(template)}"}
+    names = {**former, newest.number: f"{name}-{newest.number:05}-{objects.digest(template)}"}
     missing = sorted(spec.traffic.keys() - names.keys())
     if missing:
         raise errors.ConflictError(
@@ -86,13 +76,13 @@ def service(spec: ServingSpec, settings: Settings, former: Mapping[int, str]) ->
     body: Object = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": {"name": name, "labels": _labels(spec.name, newest) | ({} if spec.public else _INSIDE)},
+        "metadata": {"name": name, "labels": objects.labels_of(COMPONENT, spec.name, newest) | ({} if spec.public else _INSIDE)},
         "spec": {
             "template": template,
             "traffic": [{"revisionName": names[revision], "percent": percent} for revision, percent in sorted(spec.traffic.items())],
         },
     }
-    body["metadata"]["annotations"] = {DESIRED_ANNOTATION: _digest(body)}
+    body["metadata"]["annotations"] = {objects.DESIRED_ANNOTATION: objects.digest(body)}
     return body
 
 
@@ -104,7 +94,7 @@ def secret(spec: ServingSpec) -> Object | None:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": object_name(spec.name), "labels": _labels(spec.name, spec.newest)},
+        "metadata": {"name": object_name(spec.name), "labels": objects.labels_of(COMPONENT, spec.name, spec.newest)},
         # `data`, because keys of `stringData` stay when they are no longer applied.
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
     }
@@ -152,14 +142,14 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
     }
     return {
         "metadata": {
-            "labels": {**_labels(application, revision), REVISION_LABEL: str(revision.number)},
+            "labels": {**objects.labels_of(COMPONENT, application, revision), objects.REVISION_LABEL: str(revision.number)},
             "annotations": {
                 "autoscaling.knative.dev/min-scale": "0",
                 "autoscaling.knative.dev/max-scale": str(settings.most_pods),
                 "autoscaling.knative.dev/scale-to-zero-pod-retention-period": settings.retention,
                 "serving.knative.dev/progress-deadline": f"{settings.patience}s",
                 # An application that is deleted and registered again gets new revision names: Knative frees the old ones only later.
-                "fuseml.io/registered": revision.registered,
+                objects.REGISTERED_ANNOTATION: revision.registered,
             },
         },
         "spec": {
@@ -216,14 +206,5 @@ def _versioned(image: str, version: str) -> str:
     return f"{folder}{slash}{last.partition(':')[0]}:{version}"
 
 
-def _labels(application: str, revision: Revision) -> dict[str, str]:
-    about = {APPLICATION_LABEL: application, "fuseml.io/project": revision.document.project, labels.NAME_LABEL: revision.document.run}
-    return {**MANAGED, **{label: value for label, value in about.items() if value and _LABEL_VALUE.fullmatch(value)}}
-
-
 def _key(revision: Revision, variable: str) -> str:
     return f"{revision.number}.{variable}"
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

@@ -14,7 +14,7 @@ from tests.contract.manifests import MANIFESTS, ROOT, documents, each_function, 
 
 TEKTON = ROOT / "shared/fuseml/engines/tekton"
 SERVINGS = ROOT / "shared/fuseml/servings"
-PORTS = {"knative": "KnativeServing"}
+PORTS = {"knative": "KnativeServing", "kserve": "KServeServing", "seldon": "SeldonServing", "seldon_v2": "SeldonV2Serving"}
 """Folder of a serving -> its class."""
 
 

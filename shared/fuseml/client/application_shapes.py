@@ -51,6 +51,7 @@ class ApplicationSpec(TypedDict, total=False):
     runtime_version: str
     resources: ModelServerResources
     location: str
+    options: dict[str, str]
     public: bool | None
     environment: dict[str, str]
     requested: str | None

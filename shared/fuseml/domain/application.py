@@ -21,6 +21,7 @@ DESCRIPTION = 1000
 # A name is part of an address and of the names of objects on a cluster.
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, pydantic.StringConstraints(pattern=_NAME)]
+Option = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z]([a-z-]{0,48}[a-z])?$")]
 Variable = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
 
 BUILT_IN = model_servers.FUSEML
@@ -60,6 +61,7 @@ class Application(document.Model):
     (`domain.workflows.deployment`); empty for an application of a deployed ref. `format` is that of the model's files. `model_server` is the
     program that serves it, of the version `runtime_version`; empty: the first one of the serving that reads the format
     (`domain.model_servers`), and its usual version. `location` is the place of the files, `s3://BUCKET/KEY`, for servings that fetch them.
+    `options` are those of the record of the serving, such as the mode of KServe.
     """
 
     name: Name
@@ -83,6 +85,7 @@ class Application(document.Model):
     runtime_version: Annotated[str, pydantic.StringConstraints(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$")] = ""
     resources: Resources = Resources()
     location: Annotated[str, pydantic.StringConstraints(max_length=1000)] = ""
+    options: dict[Option, Annotated[str, pydantic.StringConstraints(max_length=300)]] = pydantic.Field({}, max_length=20)
     public: bool | None = None
     environment: dict[Variable, str] = pydantic.Field({}, repr=False, max_length=50)
 

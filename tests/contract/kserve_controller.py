@@ -7,7 +7,6 @@ split between it and the one that was rolled out last. In the mode Standard a De
 from __future__ import annotations
 
 import copy
-import json
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,8 +86,9 @@ class KServe(Controller):
         if model["modelFormat"]["name"] not in self.formats:
             status["modelStatus"] = _model_status("InvalidSpec", "NoSupportingRuntime", _NO_RUNTIME)
             return
-        if predictor != state.template:
-            state.template = predictor
+        template = _template(item, predictor)
+        if template != state.template:
+            state.template = template
             revision = f"{name}-predictor-{len(state.revisions) + 1:05}"
             state.revisions[revision] = self._pod(f"{revision}-deployment", item, predictor)
             labels = state.revisions[revision].labels
@@ -133,13 +133,13 @@ class KServe(Controller):
         status = item.setdefault("status", {"conditions": []})
         state.stable = state.stable or Rollout(f"{name}-predictor")
         predictor = state.spec["predictor"]
-        self.ended(state.stable.follow(_template(predictor), lambda pod: self._pod(pod, item, predictor)))
+        self.ended(state.stable.follow(_template(item, predictor), lambda pod: self._pod(pod, item, predictor)))
         wanted = {canary["predictor"]["name"]: canary["predictor"] for canary in state.spec.get("canary", ())}
         for key in state.canaries.keys() - wanted.keys():
             self.ended(state.canaries.pop(key).pods)
         for key, canary in wanted.items():
             rollout = state.canaries.setdefault(key, Rollout(f"{name}-{key}-predictor"))
-            self.ended(rollout.follow(_template(canary), lambda pod, canary=canary: self._pod(pod, item, canary)))  # type: ignore[misc]
+            self.ended(rollout.follow(_template(item, canary), lambda pod, canary=canary: self._pod(pod, item, canary)))  # type: ignore[misc]
         for rollout in (state.stable, *state.canaries.values()):
             deployment = rollout.as_object(item["metadata"]["labels"])
             self.api.put("deployments", deployment | {"metadata": {**deployment["metadata"], "ownerReferences": [{"uid": state.uid}]}})
@@ -182,9 +182,18 @@ def _pods(state: _Service) -> list[Pod]:
     return [*state.revisions.values(), *(pod for rollout in rollouts if rollout is not None for pod in rollout.pods)]
 
 
-def _template(predictor: Object) -> Object:
-    parsed: Object = json.loads(json.dumps({key: value for key, value in predictor.items() if key not in ("minReplicas", "maxReplicas")}))
-    return parsed
+def _template(item: Object, predictor: Object) -> Object:
+    """The template of the pods: it has the labels and annotations of the InferenceService too, except those that the predictor sets itself."""
+    metadata = item["metadata"]
+    labels = {key: value for key, value in metadata["labels"].items() if key != "networking.knative.dev/visibility"}
+    spec = {key: value for key, value in predictor.items() if key not in ("minReplicas", "maxReplicas", "labels", "annotations", "name")}
+    return copy.deepcopy(
+        {
+            "labels": {**labels, **predictor["labels"]},
+            "annotations": {**metadata.get("annotations", {}), **predictor["annotations"]},
+            "spec": spec,
+        }
+    )
 
 
 def _model_status(transition: str, reason: str, message: str) -> Object:

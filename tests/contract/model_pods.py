@@ -108,6 +108,8 @@ class Controller:
     def __init__(self, api: Api) -> None:
         self.api, self.url = api, ""
         self.refused = 0
+        self.paused = threading.Event()
+        """While it is set, the controller sees nothing."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._problems: list[BaseException] = []
@@ -164,7 +166,8 @@ class Controller:
         while not self._stopping.wait(_TICK):
             try:
                 with self.api.lock:
-                    self.tick()
+                    if not self.paused.is_set():
+                        self.tick()
             except Exception as error:  # reported at the end of the block
                 self._problems.append(error)
                 return
@@ -183,15 +186,15 @@ class Controller:
 
     def _faults(self, kind: str, body: Object) -> list[str]:
         path = dict(self.kinds).get(kind)
-        if path is None:
+        if path is None or not (crds.FOLDER / path).exists():
             return []
         return [f"{error.json_path}: {error.message}" for error in validator(path, body["apiVersion"]).iter_errors(body)]
 
 
 @functools.cache
 def validator(path: str, api_version: str) -> jsonschema.Draft7Validator:
-    """The validator of a kind by its published definition, without unknown fields. Skips the test without the definitions."""
-    definition = yaml.load(crds.at(path).read_text(), Loader=yaml.CSafeLoader)
+    """The validator of a kind by its published definition, without unknown fields."""
+    definition = yaml.load((crds.FOLDER / path).read_text(), Loader=yaml.CSafeLoader)
     name = api_version.rpartition("/")[2]
     (version,) = [version for version in definition["spec"]["versions"] if version["name"] == name]
     schema = closed(version["schema"]["openAPIV3Schema"])

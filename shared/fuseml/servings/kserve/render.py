@@ -23,7 +23,8 @@ SERVERS = model_servers.OFFERED[RESOURCE]
 SCHEMES = ("s3", "gs", "pvc", "hf", "https", "http")
 MODES = ("Knative", "Standard")
 MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
-_INSIDE = {"networking.knative.dev/visibility": "cluster-local", "networking.kserve.io/visibility": "cluster-local"}
+_INSIDE = {"Knative": "networking.knative.dev/visibility", "Standard": "networking.kserve.io/visibility"}
+"""Mode -> the label of a service without an address outside of the cluster."""
 _RUNTIMES = {
     "mlserver": "kserve-mlserver",
     "sklearn": "kserve-sklearnserver",
@@ -167,7 +168,8 @@ def _service(spec: ServingSpec, chosen: str, body: dict[str, Any]) -> Object:
             "kind": "InferenceService",
             "metadata": {
                 "name": object_name(spec.name),
-                "labels": objects.labels_of(COMPONENT, spec.name, spec.newest) | ({} if spec.public else _INSIDE),
+                # KServe copies them to the pods, so they are the same for all revisions.
+                "labels": {**MANAGED, objects.APPLICATION_LABEL: spec.name} | ({} if spec.public else {_INSIDE[chosen]: "cluster-local"}),
                 "annotations": {MODE_ANNOTATION: chosen},
             },
             "spec": body,
@@ -216,7 +218,8 @@ def _predictor(spec: ServingSpec, revision: Revision, settings: Settings, chosen
         model["lifecycle"] = {"preStop": {"sleep": {"seconds": settings.drain}}}
     predictor: Object = {
         "labels": {**objects.labels_of(COMPONENT, spec.name, revision), objects.REVISION_LABEL: str(revision.number)},
-        "annotations": {objects.REGISTERED_ANNOTATION: revision.registered},
+        # The digest of the whole would be copied to the pods, and each change of shares would replace them; this one takes its place.
+        "annotations": {objects.REGISTERED_ANNOTATION: revision.registered, objects.DESIRED_ANNOTATION: objects.digest(model)},
         "model": model,
     }
     return predictor | ({"serviceAccountName": account_name(spec.name)} if _account(spec) is not None else {})

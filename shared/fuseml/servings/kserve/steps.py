@@ -33,7 +33,7 @@ class Seen:
 
 def step(traffic: Traffic, seen: Seen) -> Step:
     """The next step towards the traffic of one or two revisions; the present one when that is reached. No step sends a request to a revision
-    that neither got some before nor is among those of the traffic."""
+    that neither got some before, nor is among those of the traffic, nor still loads since it was."""
     if len(traffic) == 2 and (seen.rolled_out is None or seen.rolled_out in traffic):
         base = seen.rolled_out if seen.rolled_out is not None else _largest(traffic)
         if seen.rolled_out is not None:

@@ -130,7 +130,6 @@ def test_every_application_gets_names_that_the_tools_accept(name: str, number: i
     revision = Revision(number, spec(K).newest.document, MOMENT)
     derived = [
         f"{kserve.object_name(name)}-predictor-{number:05}",
-        kserve.account_name(name),
         f"{seldon.object_name(name)}-main",
         seldon_v2.object_name(name),
         seldon_v2.model_name(name, revision),
@@ -149,3 +148,12 @@ def test_the_account_is_read_from_the_variables_of_s3_clients() -> None:
     amazon = storage.s3_account({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
     assert amazon is not None
     assert (amazon.host, amazon.secure, storage.rclone(amazon)["RCLONE_CONFIG_S3_PROVIDER"]) == ("", True, "AWS")
+
+
+def test_the_account_of_an_application_belongs_to_one_serving_and_to_no_other_application() -> None:
+    """An application may move from one serving to another, whose sweep then deletes the former objects."""
+    names = {item.account_name("wine") for item in (kserve, seldon, seldon_v2)}
+    assert len(names) == 3
+    for name in names:
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name)
+        assert not application.is_name(name)

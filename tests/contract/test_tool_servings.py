@@ -134,7 +134,8 @@ def test_temporary_credentials_work_or_the_refusal_names_the_tool(name: str, tmp
             return
         under_test.serving.check(spec)
         under_test.serving.apply(spec)
-        assert model_pods.TOKEN in str(controller.environment("wine-storage"))
+        [secret] = [key for kind, key in controller.api.objects if kind == "secrets"]
+        assert model_pods.TOKEN in str(controller.environment(secret))
         under_test.wait(spec, "ready")
 
 

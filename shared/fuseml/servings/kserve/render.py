@@ -19,6 +19,8 @@ from fuseml.servings.port import Revision, ServingSpec
 RESOURCE = "kserve-api"
 COMPONENT = "inference-service"
 MANAGED = objects.managed(COMPONENT)
+ACCOUNT_SUFFIX = ".kserve"
+"""What follows the name of the application's objects in that of its account. No other serving, and no other application, has the same one."""
 SERVERS = model_servers.OFFERED[RESOURCE]
 SCHEMES = ("s3", "gs", "pvc", "hf", "https", "http")
 MODES = ("Knative", "Standard")
@@ -61,7 +63,7 @@ def object_name(application: str) -> str:
 
 def account_name(application: str) -> str:
     """The name of the application's Secret and service account."""
-    return f"{object_name(application)}-storage"
+    return f"{object_name(application)}{ACCOUNT_SUFFIX}"
 
 
 def mode(document: Application) -> str:

@@ -90,7 +90,7 @@ class KServeServing:
         for name, former in found.items():
             if former.service is not None:
                 _log.info("InferenceService %s belongs to no application and is deleted", name)
-                self._remove(name, f"{name}-storage")
+                self._remove(name, f"{name}{render.ACCOUNT_SUFFIX}")
         if refusal is not None:
             raise refusal
 

@@ -18,6 +18,8 @@ from fuseml.servings.port import Revision, ServingSpec
 RESOURCE = "seldon-core-api"
 COMPONENT = "seldon-deployment"
 MANAGED = objects.managed(COMPONENT)
+ACCOUNT_SUFFIX = ".seldon"
+"""What follows the name of the application's objects in that of its account. No other serving, and no other application, has the same one."""
 SERVERS = model_servers.OFFERED[RESOURCE]
 SCHEMES = ("s3", "gs", "pvc", "https", "http")
 _PROTOCOLS = {"v2": "v2", "v1": "tensorflow"}
@@ -42,7 +44,7 @@ def object_name(application: str) -> str:
 
 def account_name(application: str) -> str:
     """The name of the application's Secret."""
-    return f"{object_name(application)}-storage"
+    return f"{object_name(application)}{ACCOUNT_SUFFIX}"
 
 
 def check(spec: ServingSpec) -> None:

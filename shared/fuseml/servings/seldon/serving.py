@@ -88,7 +88,7 @@ class SeldonServing:
                 refusal = error
         for name in existing:
             _log.info("SeldonDeployment %s belongs to no application and is deleted", name)
-            self._remove(name, f"{name}-storage")
+            self._remove(name, f"{name}{render.ACCOUNT_SUFFIX}")
         if refusal is not None:
             raise refusal
 

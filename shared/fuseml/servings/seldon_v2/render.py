@@ -16,6 +16,8 @@ from fuseml.servings.port import Revision, ServingSpec
 RESOURCE = "seldon-core-v2-api"
 COMPONENT = "seldon-model"
 MANAGED = objects.managed(COMPONENT)
+ACCOUNT_SUFFIX = ".seldon-v2"
+"""What follows the name of the application's objects in that of its account. No other serving, and no other application, has the same one."""
 SERVERS = model_servers.OFFERED[RESOURCE]
 SCHEMES = ("s3", "gs", "https", "http")
 ROUTED_ANNOTATION = "fuseml.io/routed"
@@ -47,7 +49,7 @@ def model_name(application: str, revision: Revision) -> str:
 
 def account_name(application: str) -> str:
     """The name of the application's Secret."""
-    return f"{object_name(application)}-storage"
+    return f"{object_name(application)}{ACCOUNT_SUFFIX}"
 
 
 def check(spec: ServingSpec) -> None:

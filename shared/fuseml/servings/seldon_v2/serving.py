@@ -170,7 +170,7 @@ class SeldonV2Serving:
             with contextlib.suppress(errors.NotFoundError):
                 self._cluster.delete_model(model)
         with contextlib.suppress(errors.NotFoundError):
-            self._cluster.delete_secret(f"{name}-storage")
+            self._cluster.delete_secret(f"{name}{render.ACCOUNT_SUFFIX}")
 
 
 def _application(spec: ServingSpec) -> str:

@@ -17,6 +17,7 @@ from tests.contract import kserve_controller, model_pods, seldon_controllers
 from tests.contract import servings as suite
 from tests.contract.servings import ACCOUNT, Model, Models, UnderTest
 from tests.unit import kubernetes_api
+from tests.unit.kubernetes_api import Fault
 
 IN_BUCKET = Models(*(Model(address, answer) for address, answer in model_pods.ANSWERS.items()))
 NOWHERE = Model("s3://models/nowhere", None)
@@ -100,6 +101,25 @@ def test_a_new_model_is_not_ready_for_the_sake_of_the_former_one(name: str, tmp_
         assert (status.state, status.traffic) == ("starting", {1: 100})
         controller.paused.clear()
         assert under_test.wait(spec, "ready").traffic == {2: 100}
+
+
+def breaking_off(last: int, fault: Fault) -> Callable[[int, str, str], Fault | None]:
+    """Every request from number `last` on has the fault."""
+    return lambda number, method, path: fault if number >= last else None
+
+
+@each_tool
+def test_a_change_that_breaks_off_after_any_request_is_completed_by_the_sweep(name: str, tmp_path: Path) -> None:
+    with served_by(name, tmp_path) as (under_test, controller):
+        under_test.wait(under_test.register("wine", IN_BUCKET.first), "ready")
+        for allowed in range(5):
+            controller.api.faults = breaking_off(len(controller.api.requests) + allowed, Fault(after=allowed % 2 == 0))
+            spec = under_test.record("wine", IN_BUCKET.second if allowed % 2 else IN_BUCKET.first)
+            with contextlib.suppress(errors.TemporaryError):
+                under_test.serving.apply(spec)
+            controller.api.faults = lambda number, method, path: None
+            under_test.serving.reconcile([spec])
+            assert under_test.wait(spec, "ready").traffic == {spec.newest.number: 100}
 
 
 @each_tool

@@ -46,12 +46,14 @@ def page(deps: Deps, limit: int, cursor: str | None, *, type: str | None, workfl
 
 
 def put(deps: Deps, registered: application.Registration, caller: auth.Caller) -> ApplicationView:
-    """Register or replace an application. Raises InvalidError when no serving can serve it, ForbiddenError when a step claims another
+    """Register or replace an application. Raises InvalidError when no serving or model server can serve it, ForbiddenError when a step claims another
     origin than its own, ConflictError for an application of another owner.
     """
     if caller.step is not None:
         registered = ownership.of_step(registered, caller.step)
     serving = servings.select(deps.serving, registered.served_by) if registered.model else None
+    if serving is not None:
+        registered.served(serving.servers)
     with deps.store.write() as session:
         before = applications.find(session, registered.name)
         if before is not None:
@@ -65,6 +67,8 @@ def put(deps: Deps, registered: application.Registration, caller: auth.Caller) -
         else:
             model_addresses.forget(session, row.name)
         view, spec = _view(deps, session, row)
+        if serving is not None and spec is not None:
+            serving.check(spec)
     if serving is None or spec is None:
         return view
     serving.apply(spec)
@@ -121,10 +125,7 @@ def _route(deps: Deps, name: str, rule: _TrafficRule) -> ApplicationView:
         raise errors.ConflictError(f"application {name!r} has no model that FuseML serves, so FuseML cannot route its requests")
     serving = servings.select(deps.serving, spec.newest.document.served_by)
     traffic = rule(spec, sorted(serving.servable(spec)))
-    if len(traffic) > 1 and not serving.splits:
-        raise errors.InvalidError(
-            "requests cannot be split here: the embedded server serves one revision at a time; give 100 percent to one of them"
-        )
+    serving.check(replace(spec, traffic=traffic))
     with deps.store.write() as session:
         row = applications.get(session, name)
         if row.revision != view.row.revision:
@@ -175,10 +176,13 @@ def _observed(deps: Deps, spec: ServingSpec, view: ApplicationView) -> Applicati
         return view
     try:
         status = serving.status(spec)
+        if status.due:
+            serving.apply(spec)
+        path = spec.newest.document.served(serving.servers).path(status.model or spec.name)
     except errors.FusemlError as error:
         return replace(view, status=_unknown(error))
     location = {
-        "url": f"{status.url}/v2/models/{spec.name}/infer" if status.url else view.row.document["url"],
+        "url": status.url + path if status.url else view.row.document["url"],
         "k8s_namespace": status.namespace,
         "k8s_resources": [resource.model_dump() for resource in status.resources],
     }

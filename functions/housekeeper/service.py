@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functions.housekeeper import addresses, archive, changes, datasets, health, lineage, models, previews, pushes, retention, schedules
 from functions.housekeeper.deps import Deps
 from fuseml import servings
-from fuseml.domain import errors, events
+from fuseml.domain import application, errors, events
 from fuseml.domain.plans import identity
 from fuseml.domain.runs import FINISHED
 from fuseml.engines.tekton.events import observe
@@ -177,12 +177,18 @@ def _observe(deps: Deps, row: runs.Run) -> None:
 
 def serve(deps: Deps, _tick: events.Event) -> None:
     """Reconcile the servings with the applications: after a crash, or a manual change on the cluster."""
-    if deps.serving and deps.api_url:
+    if application.BUILT_IN in deps.serving and deps.api_url:
         record.register(deps.store, deps.api_url)
     with deps.store.read() as session:
         specs = [servings.serving_spec(session, row, deps.keyring.unseal) for row in applications.all_applications(session)]
+    refusals: list[errors.FusemlError] = []
     for resource, serving in deps.serving.items():
-        serving.reconcile([spec for spec in specs if spec is not None and spec.newest.document.served_by == resource])
+        try:
+            serving.reconcile([spec for spec in specs if spec is not None and spec.newest.document.served_by == resource])
+        except errors.FusemlError as error:  # one tool keeps no other one from its applications
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
 
 
 def forget(deps: Deps, _tick: events.Event) -> None:

@@ -17,6 +17,7 @@ MIRROR = "FUSEML_REGISTRY"
 OPTIONS = {
     MIRROR: ("--registry", "", "mirror, HOST[:PORT][/PATH], that has all images which no option names"),
     "FUSEML_SERVING_IMAGE": ("--serving-image", "ghcr.io/fuseml/model-server:v1", "image of the model server"),
+    "FUSEML_MLSERVER_IMAGE": ("--mlserver-image", "", "image of MLServer, for applications whose model server it is"),
     "FUSEML_GIT_IMAGE": ("--git-image", settings.Settings().git_image, "image that clones codesets"),
     "FUSEML_TRAINER_IMAGE": ("--trainer-image", settings.Settings().trainer_image, "image in which codesets are trained"),
     "FUSEML_BUILD_IMAGE": ("--build-image", settings.Settings().build_image, "image with buildah, for steps that build images"),
@@ -167,13 +168,15 @@ def up(options: argparse.Namespace) -> None:
 
 def all_images() -> set[str]:
     """Every image that an installation may pull, by its public name, without those of Knative and Tekton themselves."""
-    settled = {initial for variable, (_, initial, _) in OPTIONS.items() if variable.endswith("_IMAGE")}
+    settled = {initial for variable, (_, initial, _) in OPTIONS.items() if variable.endswith("_IMAGE") and initial}
     return {*IMAGES, *settled, *images.of_workflows(), MLFLOW}
 
 
 def initial_settings(mirror: str) -> dict[str, str]:
     """The initial values of OPTIONS, with images from the mirror, if any."""
-    return {name: mirrored(initial, mirror) if name.endswith("_IMAGE") else initial for name, (_, initial, _) in OPTIONS.items()}
+    return {
+        name: mirrored(initial, mirror) if name.endswith("_IMAGE") and initial else initial for name, (_, initial, _) in OPTIONS.items()
+    }
 
 
 def moved(name: str, value: str, mirror: str) -> str:

@@ -1,7 +1,7 @@
 # The built-in steps and the model server. They share one environment with MLflow and scikit-learn, so a step whose requirements it meets
 # needs no network. The targets differ in the program `run` only.
 #   docker build -f infra/images/steps.Dockerfile --target predictor -t ghcr.io/fuseml/predictor:v1 .
-# Targets: mlflow-builder, image-builder, mlflow-trainer, predictor, scorer, evaluator, ranker, workload, trainer, model-server.
+# Targets: mlflow-builder, image-builder, mlflow-trainer, predictor, scorer, evaluator, ranker, workload, trainer, model-server, mlserver.
 ARG BASE=docker.io/library/python:3.11-slim
 
 FROM ${BASE} AS build
@@ -65,6 +65,18 @@ RUN printf '#!/bin/sh\nexec python -P -m fuseml.steps.model_server "$@"\n' > /us
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["run"]
+
+# MLServer, for FUSEML_MLSERVER_IMAGE. It needs other versions than FuseML, so its environment is its own and not part of the lock.
+FROM ${BASE} AS mlserver
+ARG MLSERVER=1.7.1
+RUN python3 -m venv --without-pip /opt/venv \
+ && python3 -m pip --python /opt/venv/bin/python install --no-cache-dir \
+    "mlserver==${MLSERVER}" "mlserver-mlflow==${MLSERVER}" "mlserver-sklearn==${MLSERVER}" boto3 "uvloop<0.22" \
+ && echo /opt/steps > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/steps.pth"
+COPY --from=code /opt/steps /opt/steps
+ENV PATH=/opt/venv/bin:${PATH} HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MLFLOW_DISABLE_TELEMETRY=true MPLCONFIGDIR=/tmp
+USER 65532:65532
+EXPOSE 8080
 
 # The image of a build without a target: the whole environment without a program `run`. Its `mlflow server` is for trying out.
 FROM steps

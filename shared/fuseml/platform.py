@@ -196,7 +196,7 @@ class Knative:
     def serving(self) -> Servings:
         from fuseml import servings
 
-        return servings.connect(servings.Settings(self._settings.namespace, self._settings.serving_image))
+        return servings.connect(servings.Settings(self._settings.namespace, self._settings.serving_image, self._settings.mlserver_image))
 
     @property
     def zone(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from functions.applications import deps as applications_deps
 from functions.housekeeper import app as housekeeper_app
 from functions.housekeeper import deps as housekeeper_deps
 from fuseml.contents import mlflow
-from fuseml.domain import application, errors, events, model_address
+from fuseml.domain import application, errors, events, model_address, model_servers
 from fuseml.engines import local
 from fuseml.githosts.embedded import EmbeddedGitHost
 from fuseml.runtime import auth, catalog, clock
@@ -63,8 +63,12 @@ class Serving:
     """Remembers the models that it serves."""
 
     splits = True
+    servers: Collection[model_servers.Server] = model_servers.EMBEDDED
     served: dict[str, str | None] = field(default_factory=dict)
     refusals: list[errors.FusemlError] = field(default_factory=list)
+
+    def check(self, spec: ServingSpec) -> None:
+        """Everything can be served."""
 
     def apply(self, spec: ServingSpec) -> None:
         self.served[spec.name] = {revision.number: revision.document.model for revision in spec.revisions}[max(spec.traffic)]

@@ -46,7 +46,13 @@ def test_the_artifacts_that_fit_an_input_are_found_on_pages_of_any_size(api: Reg
 
 
 def test_a_built_in_runnable_accepts_the_artifacts_of_every_project(api: Registered) -> None:
-    assert api.search(accepts="predictor:model") == ["model://demo/m/1", "model://demo/m/2", "model://demo/m/5", "model://other/m/1"]
+    assert api.search(accepts="predictor:model") == [
+        "model://demo/m/1",
+        "model://demo/m/2",
+        "model://demo/m/3",
+        "model://demo/m/5",
+        "model://other/m/1",
+    ]
 
 
 @pytest.mark.parametrize(

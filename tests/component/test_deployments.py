@@ -11,6 +11,7 @@ import pytest
 
 from functions.housekeeper import previews
 from fuseml import servings
+from fuseml.domain import model_servers
 from fuseml.domain.workflows import deployment
 from fuseml.store import applications, codesets, runs
 from tests.component import githost, test_missed_pushes, triggering
@@ -134,12 +135,16 @@ class _Serving:
     """Serves nothing; records the applications that it is to remove."""
 
     splits = False
+    servers: Collection[model_servers.Server] = model_servers.EMBEDDED
 
     def __init__(self) -> None:
         self.removed: list[str] = []
 
     def servable(self, spec: servings.ServingSpec) -> Collection[int]:
         return ()
+
+    def check(self, spec: servings.ServingSpec) -> None:
+        """Everything can be served."""
 
     def apply(self, spec: servings.ServingSpec) -> None:
         """Nothing is served."""

@@ -205,7 +205,7 @@ def test_built_in_runnables_belong_to_every_project(api: Runnables) -> None:
     api.register("fit")
     assert api.listed() == [ADDRESS, *builtin.by_name()]
     assert api.listed(limit="1") == api.listed(limit="3") == api.listed()
-    assert api.listed(kind="^predictor$") == ["predictor", "kserve-predictor"]
+    assert api.listed(kind="^predictor$") == ["predictor", "kserve-predictor", "seldon-core-predictor", "ovms-predictor"]
     shown = api.call("GET", "/runnables/predictor?project=demo")
     assert (shown["built_in"], shown["version"], shown["address"]) == (
         True,
@@ -254,7 +254,7 @@ def test_the_runnables_that_consume_an_artifact_are_found_with_the_inputs(models
     found = models.call("GET", "/runnables?consumes=model://demo/wine/1")
     assert {item["name"]: item["fits"] for item in found} == {
         "check": ["old"],
-        **{name: ["model"] for name in ("predictor", "kserve-predictor", "scorer", "evaluator")},
+        **{name: ["model"] for name in ("predictor", "kserve-predictor", "seldon-core-predictor", "ovms-predictor", "scorer", "evaluator")},
     }
     assert models.listed(consumes="dataset://demo/rows/1") == ["runnable://demo/load/1.0.0"]
     models.call("GET", "/runnables?consumes=model://demo/wine/9", status=404)

@@ -1,4 +1,5 @@
-"""The servings under test: the embedded server's, Knative's over `knative_pods`, and Knative's on the cluster that KUBECONFIG names."""
+"""The servings under test: the embedded server's, Knative's over `knative_pods` and on the cluster that KUBECONFIG names, and those of KServe and
+Seldon Core over small controllers."""
 
 from __future__ import annotations
 
@@ -19,11 +20,11 @@ from fuseml.domain import application
 from fuseml.embedded import access, model_process, model_servers, mount
 from fuseml.embedded.serving import EmbeddedServing
 from fuseml.runtime import auth, clock, secrets
-from fuseml.servings import knative
+from fuseml.servings import knative, kserve, seldon, seldon_v2
 from fuseml.store import applications, database
 from tests import databases, waiting
 from tests.component import gitea
-from tests.contract import knative_pods, mlflow_models, on_cluster
+from tests.contract import knative_pods, kserve_controller, mlflow_models, model_pods, on_cluster, seldon_controllers
 from tests.images import image
 from tests.unit import kubernetes_api
 
@@ -59,6 +60,9 @@ class UnderTest:
     keyring: secrets.Keyring
     models: Models
     patience: float = waiting.PATIENCE
+    environment: Mapping[str, str] = field(default_factory=lambda: {"MLFLOW_TRACKING_TOKEN": "secret"})
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    model_in_requests: Callable[[str], str] = str
 
     def record(self, name: str, model: Model) -> servings.ServingSpec:
         """Commit an application, as `applications` does it; the serving gets no call."""
@@ -68,7 +72,8 @@ class UnderTest:
             workflow="w",
             model=model.address,
             tracking_uri=model.tracking_uri,
-            environment={"MLFLOW_TRACKING_TOKEN": self.keyring.seal("secret")},
+            environment={variable: self.keyring.seal(value) for variable, value in self.environment.items()},
+            **self.fields,
         )
         with self.store.write() as session:
             row = applications.put(session, name, document.model_dump(mode="json"), clock.now())
@@ -103,11 +108,18 @@ class UnderTest:
             self.forget(name)
         self.serving.reconcile([])
 
+    def observe(self, spec: servings.ServingSpec) -> servings.Status:
+        """The status; a due step is taken, as `applications` does it."""
+        status = self.serving.status(spec)
+        if status.due:
+            self.serving.apply(spec)
+        return status
+
     def wait(self, spec: servings.ServingSpec, state: servings.State) -> servings.Status:
         """The status, once it has this state."""
 
         def reached() -> list[servings.Status]:
-            status = self.serving.status(spec)
+            status = self.observe(spec)
             return [status] if status.state == state else []
 
         [status] = waiting.wait_until(reached, lambda: f"{state}: {self.serving.status(spec)}", patience=self.patience, interval=0.1)
@@ -115,9 +127,11 @@ class UnderTest:
 
     def wait_for_answer(self, url: str, name: str, model: Model) -> None:
         """Ask until the prediction is the model's. On the embedded server the first request of an application starts it."""
+        with self.store.read() as session:
+            spec = self._spec(session, applications.get(session, name))
         waiting.wait_until(
-            lambda: predict(url, name) == (200, model.answer),
-            lambda: f"an answer of {model.address}: {predict(url, name)}",
+            lambda: self.observe(spec) and self.predict(url, name) == (200, model.answer),
+            lambda: f"an answer of {model.address}: {self.predict(url, name)}",
             patience=self.patience,
             interval=0.1,
         )
@@ -125,11 +139,15 @@ class UnderTest:
     def wait_for_end(self, url: str, name: str) -> None:
         """Ask until no model answers. On a cluster the ingress learns of a removal a moment later."""
         waiting.wait_until(
-            lambda: predict(url, name)[0] == 404,
-            lambda: f"the end of {name}: {predict(url, name)}",
+            lambda: self.predict(url, name)[0] == 404,
+            lambda: f"the end of {name}: {self.predict(url, name)}",
             patience=self.patience,
             interval=0.1,
         )
+
+    def predict(self, url: str, name: str) -> tuple[int, Any]:
+        """See `predict`; `name` is the application's."""
+        return predict(url, self.model_in_requests(name))
 
     def _spec(self, session: Any, row: applications.Application) -> servings.ServingSpec:
         spec = servings.serving_spec(session, row, self.keyring.unseal)
@@ -260,12 +278,69 @@ def real_knative_serving(folder: Path) -> Iterator[UnderTest]:
         yield UnderTest(serving, store, keyring, Models(first, second, broken), patience=waiting.CLUSTER_PATIENCE)
 
 
+ACCOUNT = {
+    "AWS_ACCESS_KEY_ID": model_pods.KEY_ID,
+    "AWS_SECRET_ACCESS_KEY": model_pods.SECRET,
+    "MLFLOW_S3_ENDPOINT_URL": "http://s3.example.com:9000",
+}
+_IN_BUCKET = Models(*(Model(address, answer) for address, answer in model_pods.ANSWERS.items()))
+
+
+@contextlib.contextmanager
+def kserve_serving(folder: Path, options: Mapping[str, str]) -> Iterator[UnderTest]:
+    """KServe's serving over a small controller."""
+    with (
+        records(folder) as (store, keyring),
+        kserve_controller.running() as (_, url),
+        contextlib.closing(kserve.Cluster(kubernetes_api.NAMESPACE, url)) as cluster,
+    ):
+        serving = kserve.KServeServing(cluster, kserve.Settings(settling=0.2))
+        fields = {"served_by": "kserve-api", "options": options}
+        yield UnderTest(serving, store, keyring, _IN_BUCKET, environment=ACCOUNT, fields=fields)
+
+
+@contextlib.contextmanager
+def seldon_serving(folder: Path) -> Iterator[UnderTest]:
+    """The serving of Seldon Core 1 over a small controller."""
+    with (
+        records(folder) as (store, keyring),
+        seldon_controllers.core_1() as (_, url),
+        contextlib.closing(seldon.Cluster(kubernetes_api.NAMESPACE, url)) as cluster,
+    ):
+        serving = seldon.SeldonServing(cluster, seldon.Settings())
+        yield UnderTest(serving, store, keyring, _IN_BUCKET, environment=ACCOUNT, fields={"served_by": "seldon-core-api"})
+
+
+@contextlib.contextmanager
+def seldon_v2_serving(folder: Path) -> Iterator[UnderTest]:
+    """The serving of Seldon Core 2 over a small controller."""
+    with (
+        records(folder) as (store, keyring),
+        seldon_controllers.core_2() as (controller, url),
+        contextlib.closing(seldon_v2.Cluster(kubernetes_api.NAMESPACE, url)) as cluster,
+    ):
+        serving = seldon_v2.SeldonV2Serving(cluster, seldon_v2.Settings(settling=0.2))
+        yield UnderTest(
+            serving,
+            store,
+            keyring,
+            _IN_BUCKET,
+            environment=ACCOUNT,
+            fields={"served_by": "seldon-core-v2-api", "options": {"gateway": controller.url}},
+            model_in_requests=lambda name: f"{name}.experiment",
+        )
+
+
 SERVINGS: dict[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {
     "embedded": embedded_serving,
     "knative": knative_serving,
     "real knative": real_knative_serving,
+    "kserve": lambda folder: kserve_serving(folder, {}),
+    "kserve standard": lambda folder: kserve_serving(folder, {"mode": "Standard", "gateway": "yes"}),
+    "seldon core 1": seldon_serving,
+    "seldon core 2": seldon_v2_serving,
 }
 """How to bring up each serving, given an empty folder."""
 
-PARAMS = [pytest.param("embedded"), pytest.param("knative"), pytest.param("real knative", marks=pytest.mark.cluster)]
+PARAMS = [pytest.param(name, marks=pytest.mark.cluster if name.startswith("real ") else ()) for name in SERVINGS]
 """The servings for a fixture's `params`."""

@@ -18,9 +18,9 @@ PACKAGE = pathlib.Path(steps.__file__).parent
 FILES = [PACKAGE.parent / "__init__.py", *(PACKAGE / file for file in carried.files() if file.suffix == ".py")]
 # Modules beside the standard library: MLflow, what it requires, and what the builder adds for the model server.
 PRESENT = {"mlflow", "yaml", "numpy", "pandas", "starlette", "uvicorn", "a2wsgi", "urllib3", "fuseml"}
-# Imported only for what needs them, with an error that names the package: gRPC, models of xgboost, datasets in Parquet or on S3. _typeshed is for
-# type checkers.
-OPTIONAL = {"grpc", "google", "xgboost", "boto3", "botocore", "pyarrow", "_typeshed"}
+# Imported only for what needs them, with an error that names the package: gRPC, models of xgboost and ONNX, datasets in Parquet or on S3.
+# _typeshed is for type checkers.
+OPTIONAL = {"grpc", "google", "xgboost", "onnx", "onnxruntime", "boto3", "botocore", "pyarrow", "_typeshed"}
 # Methods of later Pythons; vermin does not know the types of the objects that they are called on.
 LATER_METHODS = {"removeprefix", "removesuffix", "is_relative_to", "readlink", "hardlink_to", "with_stem", "bit_count", "walk_up"}
 

@@ -10,11 +10,10 @@ import pytest
 
 from fuseml.domain import errors
 from fuseml.engines.tekton import Settings, admission, render
-from fuseml.servings import knative
 from fuseml.servings.knative import render as applications
 from tests.contract import pod_security
 from tests.contract.manifests import MANIFESTS
-from tests.contract.test_serving_manifests import SPECS
+from tests.contract.test_serving_manifests import SETTINGS, SPECS
 from tests.unit import tekton_plans
 
 Object = dict[str, Any]
@@ -38,7 +37,7 @@ def pods_of_manifests() -> Iterator[tuple[str, Object]]:
 
 def pods_of_applications() -> Iterator[tuple[str, Object]]:
     for name, spec in SPECS.items():
-        body = applications.service(spec, knative.Settings(image="ghcr.io/fuseml/model-server:v1"), {1: "demo-wine-00001-00000000"})
+        body = applications.service(spec, SETTINGS, {1: "demo-wine-00001-00000000"})
         yield f"application {name}", body["spec"]["template"]["spec"]
 
 

@@ -14,7 +14,9 @@ from tests.contract.manifests import MANIFESTS, ROOT, documents, each_function, 
 
 TEKTON = ROOT / "shared/fuseml/engines/tekton"
 TRAINING = ROOT / "infra/kubernetes/training/training.yaml"
-KNATIVE = ROOT / "shared/fuseml/servings/knative"
+SERVINGS = ROOT / "shared/fuseml/servings"
+PORTS = {"knative": "KnativeServing", "kserve": "KServeServing", "seldon": "SeldonServing", "seldon_v2": "SeldonV2Serving"}
+"""Folder of a serving -> its class."""
 
 
 def calls(tree: ast.AST, *owner: str) -> set[str]:
@@ -37,9 +39,10 @@ def methods(path: pathlib.Path, owner: str) -> dict[str, ast.FunctionDef]:
 @functools.cache
 def rights_of_calls(folder: pathlib.Path) -> Mapping[str, set[tuple[str, str]]]:
     """Method of `Cluster` -> its (verb, resource) pairs, as its error messages name them. An apply may also create the object."""
+    shared = methods(SERVINGS / "workloads.py", "Workloads") if folder.parent == SERVINGS else {}
     named = {
         name: set(re.findall(r"_refusals\('(\w+)', '([\w./]+)'", ast.unparse(node)))
-        for name, node in methods(folder / "cluster.py", "Cluster").items()
+        for name, node in (shared | methods(folder / "cluster.py", "Cluster")).items()
     }
     return {
         name: rights | {("create", resource) for _, resource in rights} if name.startswith("apply") else rights
@@ -48,10 +51,15 @@ def rights_of_calls(folder: pathlib.Path) -> Mapping[str, set[tuple[str, str]]]:
 
 
 def needed_rights(function: catalog.Function) -> set[tuple[str, str]]:
-    """The (verb, resource) pairs that a function needs for its calls of engine and serving."""
-    return rights_of_port(function, "engine", TEKTON / "engine.py", "TektonEngine") | rights_of_port(
-        function, "serving", KNATIVE / "serving.py", "KnativeServing"
-    )
+    """The (verb, resource) pairs that a function needs for its calls of engine and servings."""
+    rights = rights_of_port(function, "engine", TEKTON / "engine.py", "TektonEngine")
+    for folder, port in PORTS.items():
+        rights |= rights_of_port(function, "serving", SERVINGS / folder / "serving.py", port)
+    return rights
+
+
+def test_every_serving_of_a_cluster_is_among_those_whose_rights_are_derived() -> None:
+    assert {path.parent.name for path in SERVINGS.glob("*/serving.py")} == PORTS.keys()
 
 
 def rights_of_port(function: catalog.Function, owner: str, path: pathlib.Path, port: str) -> set[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Contract of servings: one suite for the embedded server's model servers and for Knative."""
+"""Contract of servings: one suite for the embedded server's model servers, for Knative, KServe, and Seldon Core 1 and 2."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_a_registered_model_is_served_and_the_same_spec_again_changes_nothing(un
     assert under_test.serving.status(spec) == status
     under_test.serving.reconcile([spec])
     assert under_test.serving.status(spec) == status
-    assert servings.predict(status.url, "once") == (200, under_test.models.first.answer)
+    assert under_test.predict(status.url, "once") == (200, under_test.models.first.answer)
 
 
 def test_a_replacement_and_a_roll_back_fail_no_request_and_take_effect_without_one(under_test: UnderTest) -> None:
     first, second = under_test.models.first, under_test.models.second
     url = under_test.wait(under_test.register("busy", first), "ready").url
     under_test.wait_for_answer(url, "busy", first)
-    caller = servings.Caller(url, "busy")
+    caller = servings.Caller(url, under_test.model_in_requests("busy"))
     with caller.calling():
         replaced = under_test.register("busy", second)
         under_test.wait_for_answer(url, "busy", second)
@@ -56,7 +56,7 @@ def test_a_replacement_and_a_roll_back_fail_no_request_and_take_effect_without_o
     assert {answer for _, answer in caller.answers} == {first.answer, second.answer}
     forth = under_test.route("busy", {2: 100})
     assert under_test.wait(forth, "ready").traffic == {2: 100}
-    assert servings.predict(url, "busy") == (200, second.answer), "the first request since then"
+    assert under_test.predict(url, "busy") == (200, second.answer), "the first request since then"
 
 
 def test_requests_are_split_among_revisions_by_their_shares(under_test: UnderTest) -> None:
@@ -67,7 +67,7 @@ def test_requests_are_split_among_revisions_by_their_shares(under_test: UnderTes
     under_test.wait(under_test.register("split", second), "ready")
     status = under_test.wait(under_test.route("split", {1: 80, 2: 20}), "ready")
     assert status.traffic == {1: 80, 2: 20}
-    answers = [servings.predict(status.url, "split")[1] for _ in range(200)]
+    answers = [under_test.predict(status.url, "split")[1] for _ in range(200)]
     assert set(answers) == {first.answer, second.answer}
     # The expected 40 of 200, and five standard deviations of the binomial distribution.
     assert abs(answers.count(second.answer) - 40) < 29
@@ -81,7 +81,7 @@ def test_a_model_that_cannot_be_loaded_is_reported_with_its_cause_and_the_former
     status = under_test.wait(spec, "failed")
     assert "cannot load" in status.cause
     assert status.traffic == {1: 100}
-    assert servings.predict(url, "broken") == (200, first.answer)
+    assert under_test.predict(url, "broken") == (200, first.answer)
 
 
 def test_a_removed_application_answers_no_more_and_can_be_registered_again(under_test: UnderTest) -> None:
@@ -109,5 +109,5 @@ def test_the_sweep_serves_what_was_only_recorded_and_ends_what_has_no_record(und
 
 
 def test_every_configured_serving_is_connected_and_no_other() -> None:
-    assert connect(Settings("workloads")) == {}
+    assert connect(Settings("workloads")).keys() == CONNECTORS.keys() - {application.BUILT_IN}
     assert connect(Settings("workloads", image="ghcr.io/fuseml/model-server:v1")).keys() == CONNECTORS.keys()

@@ -24,7 +24,8 @@ from tests import crds
 from tests.contract.test_tekton_manifests import closed
 
 GOLDEN = Path(__file__).parents[1] / "golden/knative"
-SETTINGS = knative.Settings(image="ghcr.io/fuseml/model-server:v1")
+SETTINGS = knative.Settings(image="ghcr.io/fuseml/model-server:v1", mlserver_image="ghcr.io/fuseml/mlserver:v1")
+RESOURCES = {"requests": {"memory": "3Gi"}, "limits": {"cpu": "20m"}}
 MOMENT = "2026-11-20T10:00:00.000000Z"
 
 
@@ -51,6 +52,11 @@ SPECS = {
     "shared": ServingSpec("demo-wine", [revision(1, **SECRET), revision(2, **SECRET)], {1: 10, 2: 90}),
     "own-image": ServingSpec("demo-wine", [revision(1, runtime="registry.example.com/wine:3f2a")], {1: 100}),
     "public": ServingSpec("demo-wine", [revision(1)], {1: 100}, public=True),
+    "mlserver": ServingSpec("demo-wine", [revision(1, model_server="mlserver", runtime_version="1.7.1", resources=RESOURCES)], {1: 100}),
+    "mlflow-server": ServingSpec("demo-wine", [revision(1, model_server="mlflow")], {1: 100}),
+    "onnx": ServingSpec(
+        "demo-wine", [revision(1, format="onnx", model="s3://models/wine", runtime="registry.example.com/wine:3f2a")], {1: 100}
+    ),
     "long-name": ServingSpec("0" + "x" * 62, [revision(1, name="0" + "x" * 62, project="a project: with signs")], {1: 100}),
 }
 

@@ -1,7 +1,7 @@
 """Fake Kubernetes API over real HTTP: objects in memory, with the rules that the Tekton engine and the serving rely on.
 
-Operations: create (409 for an existing name), get, list by label, merge patch (409 for an outdated `resourceVersion`), server-side apply,
-delete, logs of pods. Owned objects are deleted with their last owner, as by the garbage collector. `faults` break requests, before or
+Operations: create (409 for an existing name), get, list by label, merge patch (409 for an outdated `resourceVersion`), server-side apply
+(422 for an object that `validate` finds faults in), delete, logs of pods. Owned objects are deleted with their last owner, as by the garbage collector. `faults` break requests, before or
 after their effect.
 """
 
@@ -20,9 +20,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NAMESPACE = "fuseml-workloads"
-_PATH = re.compile(
-    r"/(?:api/v1|apis/tekton\.dev/v1|apis/serving\.knative\.dev/v1)/namespaces/fuseml-workloads/(\w+)(?:/([^/]+)(?:/(log))?)?"
+GROUPS = (
+    "tekton.dev/v1",
+    "serving.knative.dev/v1",
+    "serving.kserve.io/v1beta1",
+    "machinelearning.seldon.io/v1",
+    "mlops.seldon.io/v1alpha1",
+    "apps/v1",
 )
+_PATH = re.compile(rf"/(?:api/v1|apis/(?:{'|'.join(map(re.escape, GROUPS))}))/namespaces/fuseml-workloads/(\w+)(?:/([^/]+)(?:/(log))?)?")
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,15 @@ class Fault:
 @dataclass
 class Api:
     """`faults` is called with the number (from 0), method and path of each request. `changed` is called after every creation, `deleted` with
-    kind and name after every deletion."""
+    kind and name after every deletion. `absent` are kinds that the cluster does not know."""
 
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     pods: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
     faults: Callable[[int, str, str], Fault | None] = lambda number, method, path: None
     changed: Callable[[Api, dict[str, Any]], None] = lambda api, created: None
     deleted: Callable[[str, str], None] = lambda kind, name: None
+    validate: Callable[[str, dict[str, Any]], list[str]] = lambda kind, body: []
+    absent: set[str] = field(default_factory=set)
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     _versions: int = 0
@@ -80,6 +88,8 @@ class Api:
         if match is None:
             return refusal(404, "NotFound", "the server could not find the requested resource")
         kind, name, log = match.groups()
+        if kind in self.absent:
+            return refusal(404, "NotFound", "the server could not find the requested resource")
         with self.lock:
             if log:
                 return self._log(name, query["container"], query.get("tailLines"))
@@ -109,6 +119,9 @@ class Api:
 
     def _apply(self, kind: str, name: str, body: dict[str, Any]) -> tuple[int, Any]:
         """The applier owns the whole object; an unchanged apply keeps the generation."""
+        faults = self.validate(kind, body)
+        if faults:
+            return refusal(422, "Invalid", f'{kind} "{name}" is invalid: {faults[0]}')
         if (kind, name) not in self.objects:
             body["metadata"]["generation"] = 1
             return self._create(kind, body)

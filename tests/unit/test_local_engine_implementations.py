@@ -114,11 +114,11 @@ def test_an_invalid_reference_is_rejected(tmp_path: Path, image: str) -> None:
 
 
 def test_an_image_without_an_implementation_fails_the_step_with_a_remedy(tmp_path: Path) -> None:
-    plan = engines.make_plan(engines.shell("convert", "true", image="ghcr.io/fuseml/ovms-converter:v0.3", retries=5))
+    plan = engines.make_plan(engines.shell("convert", "true", image="ghcr.io/acme/converter:v0.3", retries=5))
     with engines.local_engine(tmp_path, environment={"PATH": "/nowhere"}) as under_test:
         result = under_test.run(plan)
         log = under_test.log(plan, "convert")
-    for text in ("'convert'", "'ghcr.io/fuseml/ovms-converter:v0.3'", "install podman or docker", "ghcr.io/fuseml/mlflow-builder"):
+    for text in ("'convert'", "'ghcr.io/acme/converter:v0.3'", "install podman or docker", "ghcr.io/fuseml/mlflow-builder"):
         assert text in (result.run.cause or "")
     assert result.steps["convert"].attempts == 1
     assert "install podman or docker" in log

@@ -42,7 +42,7 @@ def inputs_of(found: composition.Composition, step: str) -> dict[str, str]:
 
 
 MODEL = {"name": "model", "type": "model"}
-ONNX = registered(name="export", outputs=[{**MODEL, "gives": {"format": "onnx"}}])
+PICKLED = registered(name="export", outputs=[{**MODEL, "gives": {"format": "pickle"}}])
 PLAIN = registered(name="load", outputs=[MODEL])
 SPLIT = registered(name="split", outputs=[{"name": "training", "type": "dataset"}, {"name": "test", "type": "dataset"}])
 FIT = registered(name="fit", inputs=[{"name": "training", "type": "dataset"}], outputs=[MODEL])
@@ -108,11 +108,11 @@ def test_an_output_of_the_name_of_the_input_is_preferred() -> None:
 
 
 def test_a_model_of_another_format_is_a_problem_and_one_of_unknown_format_is_coupled() -> None:
-    [(path, message)] = problems("export", "predictor", known=[ONNX])
+    [(path, message)] = problems("export", "predictor", known=[PICKLED])
     assert path == "predictor.model"
-    assert "export.model does not fit: the format is onnx, and mlflow is needed" in message
+    assert "export.model does not fit: the format is pickle, and mlflow or sklearn or" in message
     # From elsewhere, if that is meant.
-    assert compose("export", "predictor", known=[ONNX], inputs=["predictor.model"]).workflow.inputs[0].type == "model"
+    assert compose("export", "predictor", known=[PICKLED], inputs=["predictor.model"]).workflow.inputs[0].type == "model"
     found = compose("load", "predictor", known=[PLAIN])
     assert found.couplings[-1].source == "load.model"
     assert "may fit" in found.couplings[-1].reason

@@ -12,7 +12,7 @@ from fuseml.cli import options, output, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
-    from fuseml.client import shapes
+    from fuseml.client import application_shapes
     from fuseml.client.api import Client
 
 # The end of an address of the Open Inference Protocol.
@@ -63,7 +63,7 @@ def _document(data: str) -> object:
         raise errors.InvalidError(f"{where}: no JSON: {error}") from None
 
 
-def _request(client: Client, application: shapes.Application, document: object) -> dict[str, object]:
+def _request(client: Client, application: application_shapes.Application, document: object) -> dict[str, object]:
     from fuseml.client import predictions
 
     url = application.get("url") or ""
@@ -81,7 +81,7 @@ def _request(client: Client, application: shapes.Application, document: object) 
     return predictions.inference_request(metadata, rows)
 
 
-def _example(client: Client, application: shapes.Application) -> list[Mapping[str, object]] | None:
+def _example(client: Client, application: application_shapes.Application) -> list[Mapping[str, object]] | None:
     """The rows of the input example in the contents of the model; None without one, and where the contents are not accessible."""
     from fuseml.client import artifact_contents, predictions
     from fuseml.domain import artifact

@@ -11,7 +11,7 @@ from fuseml.cli import application_calls, completion, options, output, session, 
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
-    from fuseml.client import shapes
+    from fuseml.client import application_shapes
     from fuseml.client.applications import Applications
 
 app = typer.Typer(help="Applications: served models and other services of runs.", **options.GROUP)
@@ -174,7 +174,7 @@ def _percents(shares: Sequence[str]) -> dict[str, int]:
     return percents
 
 
-def _show_routed(applications: Applications, routed: shapes.Application, format: output.Format, *, wait: bool) -> None:
+def _show_routed(applications: Applications, routed: application_shapes.Application, format: output.Format, *, wait: bool) -> None:
     """Print an application whose requests were routed anew. With `wait` once it answers so; raises PermanentError if it cannot."""
     name = routed["name"]
     application = _settled(applications, routed) if wait else routed
@@ -186,7 +186,7 @@ def _show_routed(applications: Applications, routed: shapes.Application, format:
         raise errors.PermanentError(f"application {name!r} cannot answer as routed: {application.get('cause')}; answering now: {now}")
 
 
-def _settled(applications: Applications, routed: shapes.Application) -> shapes.Application:
+def _settled(applications: Applications, routed: application_shapes.Application) -> application_shapes.Application:
     """The application once it is no longer starting; the causes of the wait go to the standard error."""
     latest, name, shown = routed, routed["name"], ""
     if routed.get("status") != "starting":
@@ -199,6 +199,6 @@ def _settled(applications: Applications, routed: shapes.Application) -> shapes.A
     return latest
 
 
-def _traffic(application: shapes.Application) -> str:
+def _traffic(application: application_shapes.Application) -> str:
     parts = [f"revision {share['revision']} ({share['model']}) receives {share['percent']} %" for share in application.get("traffic", [])]
     return ", ".join(parts)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
-from fuseml.client import shapes, transport
+from fuseml.client import application_shapes, transport
 from fuseml.domain import errors
 
 INTERVAL = 0.2
@@ -19,32 +19,36 @@ class Applications:
     def __init__(self, http: transport.Transport) -> None:
         self._http = http
 
-    def list(self, type: str | None = None, workflow: str | None = None, limit: int | None = None) -> Iterator[shapes.Application]:
+    def list(
+        self, type: str | None = None, workflow: str | None = None, limit: int | None = None
+    ) -> Iterator[application_shapes.Application]:
         """Applications, filtered by type and workflow."""
-        return cast(Iterator[shapes.Application], self._http.pages("/applications", {"type": type, "workflow": workflow}, limit))
+        return cast(
+            Iterator[application_shapes.Application], self._http.pages("/applications", {"type": type, "workflow": workflow}, limit)
+        )
 
-    def get(self, name: str) -> shapes.Application:
+    def get(self, name: str) -> application_shapes.Application:
         """The application of that name. Raises NotFoundError."""
-        return cast(shapes.Application, self._http.get_object(transport.address("applications", name)))
+        return cast(application_shapes.Application, self._http.get_object(transport.address("applications", name)))
 
-    def apply(self, application: shapes.ApplicationSpec) -> shapes.Application:
+    def apply(self, application: application_shapes.ApplicationSpec) -> application_shapes.Application:
         """Create the application, or replace the application of the same name."""
         document = cast(dict[str, object], application)
-        return cast(shapes.Application, self._http.change("POST", "/applications", document=document))
+        return cast(application_shapes.Application, self._http.change("POST", "/applications", document=document))
 
-    def route(self, name: str, traffic: Mapping[str, int]) -> shapes.Application:
+    def route(self, name: str, traffic: Mapping[str, int]) -> application_shapes.Application:
         """Split the requests among revisions: percent by revision number, `current` or `previous`."""
         address = transport.address("applications", name, "traffic")
-        return cast(shapes.Application, self._http.change("PUT", address, document={"traffic": dict(traffic)}))
+        return cast(application_shapes.Application, self._http.change("PUT", address, document={"traffic": dict(traffic)}))
 
-    def publish(self, name: str, *, public: bool) -> shapes.Application:
+    def publish(self, name: str, *, public: bool) -> application_shapes.Application:
         """Open the application to every caller that reaches its address, or close it."""
         address = transport.address("applications", name, "visibility")
-        return cast(shapes.Application, self._http.change("PUT", address, document={"public": public}))
+        return cast(application_shapes.Application, self._http.change("PUT", address, document={"public": public}))
 
-    def roll_back(self, name: str) -> shapes.Application:
+    def roll_back(self, name: str) -> application_shapes.Application:
         """Send all requests to the previous revision."""
-        return cast(shapes.Application, self._http.change("POST", transport.address("applications", name, "rollback")))
+        return cast(application_shapes.Application, self._http.change("POST", transport.address("applications", name, "rollback")))
 
     def watch(
         self,
@@ -54,7 +58,7 @@ class Applications:
         interval: float = INTERVAL,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
-    ) -> Iterator[shapes.Application]:
+    ) -> Iterator[application_shapes.Application]:
         """The application at each interval while it is starting; the last item is ready, failed or not served by FuseML.
 
         Retries while the server is unreachable. Raises TemporaryError after `timeout` seconds.

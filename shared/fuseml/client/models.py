@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from fuseml.client import predictions, shapes
+from fuseml.client import application_shapes, predictions
 from fuseml.client.api import Client
 from fuseml.domain import errors
 
@@ -96,7 +96,7 @@ class Models(Mapping[str, Model]):
                 yield _model(application, self._api)
 
 
-def _model(application: shapes.Application, api: Client) -> Model:
+def _model(application: application_shapes.Application, api: Client) -> Model:
     known = {name: application.get(name) for name in ("model", "status", "project", "run")}
     return Model(application["name"], url=application["url"], _api=api, **known)  # type: ignore[arg-type]  # the shape's own types
 

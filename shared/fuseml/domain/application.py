@@ -6,13 +6,14 @@ An application keeps its newest revisions; its traffic names the served ones: on
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
 import pydantic
 
-from fuseml.domain import artifact, errors, model_address
+from fuseml.domain import artifact, errors, model_address, model_servers
 from fuseml.domain.documents import document
+from fuseml.domain.workflows import resources
 
 DESCRIPTION = 1000
 """The most characters of a description."""
@@ -20,9 +21,10 @@ DESCRIPTION = 1000
 # A name is part of an address and of the names of objects on a cluster.
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, pydantic.StringConstraints(pattern=_NAME)]
+Option = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z]([a-z-]{0,48}[a-z])?$")]
 Variable = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
 
-BUILT_IN = "fuseml-serving"
+BUILT_IN = model_servers.FUSEML
 """The resource of FuseML's own service of the category `prediction-serving`."""
 
 Traffic = Mapping[int, int]
@@ -36,6 +38,19 @@ class Resource(document.Model):
     kind: str
 
 
+class Resources(document.Model):
+    """Compute resources of a model server in Kubernetes quantities, as those of a step."""
+
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> Resources:
+        for (kind, resource), message in resources.faults(self.requests, self.limits):
+            raise ValueError(f"{kind}.{resource}: {message}")
+        return self
+
+
 class Application(document.Model):
     """`model` is the model's address on the tracking server, `runtime` the image (environment) that can load it. An application without a
     model is only recorded: another product serves it. `digest` is that of the model's files when it was registered; model servers load no
@@ -43,7 +58,10 @@ class Application(document.Model):
     application answers every caller that reaches its address; any other one is reachable inside the cluster only, and on the embedded server
     with a token. Without a value it stays as it is, first not public. `environment` holds variables of the model server, such as
     credentials of the tracking server; it is sealed at rest. `preview` is the name of the ref whose preview it is
-    (`domain.workflows.deployment`); empty for an application of a deployed ref.
+    (`domain.workflows.deployment`); empty for an application of a deployed ref. `format` is that of the model's files. `model_server` is the
+    program that serves it, of the version `runtime_version`; empty: the first one of the serving that reads the format
+    (`domain.model_servers`), and its usual version. `location` is the place of the files, `s3://BUCKET/KEY`, for servings that fetch them.
+    `options` are those of the record of the serving, such as the mode of KServe.
     """
 
     name: Name
@@ -62,6 +80,12 @@ class Application(document.Model):
     tracking_uri: str | None = None
     digest: Annotated[str, pydantic.StringConstraints(pattern=f"^{artifact.DIGEST}$")] | None = None
     served_by: str = BUILT_IN
+    format: model_servers.Format = "mlflow"
+    model_server: Annotated[str, pydantic.StringConstraints(max_length=100)] = ""
+    runtime_version: Annotated[str, pydantic.StringConstraints(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$")] = ""
+    resources: Resources = Resources()
+    location: Annotated[str, pydantic.StringConstraints(max_length=1000)] = ""
+    options: dict[Option, Annotated[str, pydantic.StringConstraints(max_length=300)]] = pydantic.Field({}, max_length=20)
     public: bool | None = None
     environment: dict[Variable, str] = pydantic.Field({}, repr=False, max_length=50)
 
@@ -73,6 +97,10 @@ class Application(document.Model):
         if reserved:
             raise ValueError(f"{', '.join(reserved)}: these names are reserved by Knative")
         return value
+
+    def served(self, offered: Collection[model_servers.Server]) -> model_servers.Choice:
+        """The model server of the application, where its serving runs the `offered` ones. Raises InvalidError for none."""
+        return model_servers.choose(self.format, self.model_server, served_by=self.served_by, offered=offered)
 
 
 class Registration(Application):

@@ -101,6 +101,8 @@ class Starter:
             raise errors.PermanentError("it is registered without a model")
         python = self._python(document.get("runtime") or "")
         argv = [*python, "-m", "fuseml.steps.model_server", "--model", document["model"], "--name", application.application, "--port", "0"]
+        if document.get("format", "mlflow") != "mlflow":
+            argv += ["--format", document["format"]]
         log = self._folder / f"{application.application}.log"
         logged = log.stat().st_size if log.exists() else 0
         process = self._launched(application, argv, log)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from fuseml.domain import errors
+from fuseml.domain import model_servers as rules
 from fuseml.embedded import model_servers
 from fuseml.servings import ServingSpec, Status
 
@@ -12,9 +14,17 @@ class EmbeddedServing:
     """The model servers read the records themselves, with every request and periodically, so `reconcile` has no work."""
 
     splits = False
+    servers: Collection[rules.Server] = rules.EMBEDDED
 
     def __init__(self, apps: model_servers.ModelServers, url: str) -> None:
         self._apps, self._url = apps, url
+
+    def check(self, spec: ServingSpec) -> None:
+        """See `Serving.check`."""
+        if len(spec.traffic) > 1:
+            raise errors.InvalidError(
+                "requests cannot be split here: the embedded server serves one revision at a time; give 100 percent to one of them"
+            )
 
     def apply(self, spec: ServingSpec) -> None:
         """See `Serving.apply`. Replaces the revision that answers. Without one, the first request starts the application."""

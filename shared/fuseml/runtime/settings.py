@@ -96,6 +96,10 @@ class Settings:
     serving_image: str = _setting(
         "FUSEML_SERVING_IMAGE", "image of the model server, with which applications are served as Knative Services; unset: they are not"
     )
+    mlserver_image: str = _setting(
+        "FUSEML_MLSERVER_IMAGE",
+        "image of MLServer with FuseML's steps, for applications whose model server is `mlserver`; unset: only images of codesets have it",
+    )
     git_image: str = _setting(
         "FUSEML_GIT_IMAGE", "image with git and a shell, which clones codesets before the steps of a run", "docker.io/alpine/git:2.49.1"
     )

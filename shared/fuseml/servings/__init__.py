@@ -1,4 +1,4 @@
-"""Servings run the model servers of applications: the embedded server's own processes, and Knative Services.
+"""Servings run the model servers of applications: the embedded server's own processes, Knative Services, KServe, and Seldon Core 1 and 2.
 
 The database holds the desired state. A serving gets it after every commit, and the sweep reconciles all of it, which repairs a crash in
 between and a manual deletion. `Application.served_by` selects the serving.
@@ -56,12 +56,11 @@ def select(servings: Servings, served_by: str) -> Serving:
             raise errors.PermanentError(
                 f"the plugin {served_by!r} connects to no serving here; the log names the reason, read at the start"
             )
-        remedy = (
-            f"the step's selector for prediction-serving must resolve to one of: {', '.join(sorted(servings))}"
-            if servings
-            else "this installation has none; set FUSEML_SERVING_IMAGE"
+        others = f"the step's selector for prediction-serving must resolve to one of: {', '.join(sorted(servings))}" if servings else ""
+        own = (
+            "set FUSEML_SERVING_IMAGE, with which FuseML serves models itself" if served_by == application.BUILT_IN or not servings else ""
         )
-        raise errors.InvalidError(f"no serving {served_by!r} is configured; {remedy}")
+        raise errors.InvalidError(f"no serving {served_by!r} is configured; {', or '.join(filter(None, (others, own)))}")
     return servings[served_by]
 
 
@@ -69,25 +68,51 @@ def select(servings: Servings, served_by: str) -> Serving:
 class Settings:
     """Configuration of the servings of a cluster.
 
-    `namespace` holds the workloads. `image` holds the model server; empty: Knative serves nothing here.
+    `namespace` holds the workloads. `image` holds the model server; empty: Knative serves nothing here. `mlserver_image` holds MLServer.
     """
 
     namespace: str
     image: str = ""
+    mlserver_image: str = ""
 
 
 def _knative(settings: Settings) -> Serving | None:
     from fuseml.servings import knative
 
-    return knative.KnativeServing(knative.Cluster(settings.namespace), knative.Settings(image=settings.image)) if settings.image else None
+    if not settings.image:
+        return None
+    images = knative.Settings(image=settings.image, mlserver_image=settings.mlserver_image)
+    return knative.KnativeServing(knative.Cluster(settings.namespace), images)
+
+
+def _kserve(settings: Settings) -> Serving:
+    from fuseml.servings import kserve
+
+    return kserve.KServeServing(kserve.Cluster(settings.namespace), kserve.Settings())
+
+
+def _seldon(settings: Settings) -> Serving:
+    from fuseml.servings import seldon
+
+    return seldon.SeldonServing(seldon.Cluster(settings.namespace), seldon.Settings())
+
+
+def _seldon_v2(settings: Settings) -> Serving:
+    from fuseml.servings import seldon_v2
+
+    return seldon_v2.SeldonV2Serving(seldon_v2.Cluster(settings.namespace), seldon_v2.Settings())
 
 
 Connector = Callable[[Settings], Serving | None]
 
 CONNECTORS: Mapping[str, Connector] = {
     application.BUILT_IN: _knative,
+    "kserve-api": _kserve,
+    "seldon-core-api": _seldon,
+    "seldon-core-v2-api": _seldon_v2,
 }
-"""`Application.served_by` -> constructor of the serving; None where it is not configured. Another serving is one more line."""
+"""`Application.served_by` -> constructor of the serving; None where it is not configured. Another serving is one more line. Those of
+other tools serve where the tool is installed; elsewhere the cluster refuses the first application."""
 
 PLUGINS: Seam[Connector] = Seam(
     "fuseml.servings", 1, CONNECTORS, refusal=errors.PermanentError, own=errors.FusemlError, shape="a callable that takes Settings"

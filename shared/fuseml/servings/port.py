@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from fuseml.domain import application
+from fuseml.domain import application, model_servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Status:
     """The observed state of an application. `ready`: requests go to the revisions of the spec; otherwise `cause` is the reason.
 
     `traffic` is the observed traffic: revision -> percent. `url` is the address of the application for its users; empty while unknown.
+    `model` is the name of the model in the paths below it; empty: that of the application. `due`: a step of the change waits for another
+    `Serving.apply`, because what it needs has become ready.
     """
 
     state: State
@@ -49,13 +51,20 @@ class Status:
     traffic: Mapping[int, int] | None = None
     namespace: str = ""
     resources: Sequence[application.Resource] = ()
+    model: str = ""
+    due: bool = False
 
 
 class Serving(Protocol):
     """Serves the models of applications. Calls raise TemporaryError when it cannot be reached, and PermanentError when it refuses."""
 
     splits: bool
-    """Whether it can split requests among revisions."""
+    """Whether it can split requests among revisions, with no other software on the cluster than its own."""
+    servers: Collection[model_servers.Server]
+    """The model servers that it runs."""
+
+    def check(self, spec: ServingSpec) -> None:
+        """Raises InvalidError for a specification that it cannot serve, with the way out. Calls no cluster; environments may be sealed."""
 
     def apply(self, spec: ServingSpec) -> None:
         """Serve the application as specified. Idempotent; returns before it is ready. Until then the former revisions keep their requests."""

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
-_ENTRY_POINTS = ("bytecode", "evaluator", "mlflow_trainer", "model_server", "needs", "occupancy", "scorer")
+_ENTRY_POINTS = ("bytecode", "evaluator", "mlflow_trainer", "model_server", "needs", "occupancy", "other_server", "scorer")
 
 
 @functools.cache

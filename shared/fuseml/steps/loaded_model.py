@@ -6,16 +6,17 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from fuseml.steps import model_digest, sdk
+from fuseml.steps import model_digest, onnx_model, sdk
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
+_Result = TypeVar("_Result")
 _PAUSE = 1.0  # seconds between two attempts
 
 
@@ -29,17 +30,39 @@ class LoadedModel:
     model: PyFuncModel
 
 
-def load(uri: str, name: str, digest: str = "", patience: float = 0.0) -> LoadedModel:
-    """Load the model, if its files have the digest (`model_digest`); any files without one.
+def load(uri: str, name: str, digest: str = "", patience: float = 0.0, format: str = "mlflow") -> LoadedModel:
+    """Load the model, if its files have the digest (`model_digest`); any files without one. `format` is mlflow or onnx.
 
     While the tracking server or its store cannot be reached, it is tried again for `patience` seconds: it may be starting. Raises StepError
     with the reason; the traceback goes to stderr, because the cause is often in the model's code.
     """
+    return _patiently(uri, patience, lambda: _loaded(uri, name, digest, format))
+
+
+def fetch(uri: str, digest: str = "", patience: float = 0.0) -> Path:
+    """The folder or file with the model's files, for another program that loads them. Checks and raises as `load`."""
+    return _patiently(uri, patience, lambda: _fetched(uri, digest))
+
+
+def version(uri: str) -> str:
+    """The version of a model URI: of a registered model, of an alias, or the id of a logged model; `1` for any other URI."""
+    kind, _, rest = uri.partition(":/")
+    if kind != "models":
+        return "1"
+    model, _, alias = rest.partition("@")
+    if alias:
+        from mlflow.tracking import MlflowClient
+
+        return str(MlflowClient().get_model_version_by_alias(model, alias).version)
+    return rest.rpartition("/")[2]
+
+
+def _patiently(uri: str, patience: float, attempt: Callable[[], _Result]) -> _Result:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with MLflow's default an unreachable server costs minutes
     end = time.monotonic() + patience
     while True:
         try:
-            return _loaded(uri, name, digest)
+            return attempt()
         except sdk.StepError:
             raise
         except Exception as error:
@@ -59,16 +82,23 @@ def _hint(error: Exception) -> str:
     return ""
 
 
-def _loaded(uri: str, name: str, digest: str) -> LoadedModel:
-    import mlflow.artifacts
+def _loaded(uri: str, name: str, digest: str, format: str) -> LoadedModel:
     import mlflow.pyfunc
 
-    if not digest:
-        return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(uri))
-    folder = mlflow.artifacts.download_artifacts(uri)
     # Checked before anything of it is loaded: loading runs the code in it.
-    _check(uri, Path(folder), digest)
-    return LoadedModel(name, uri, _version(uri), mlflow.pyfunc.load_model(folder))
+    place = str(_fetched(uri, digest)) if digest or format == "onnx" else uri
+    if format == "onnx":
+        place = onnx_model.as_mlflow(Path(place))
+    return LoadedModel(name, uri, version(uri), mlflow.pyfunc.load_model(place))
+
+
+def _fetched(uri: str, digest: str) -> Path:
+    import mlflow.artifacts
+
+    place = Path(mlflow.artifacts.download_artifacts(uri))
+    if digest:
+        _check(uri, place, digest)
+    return place
 
 
 def _is_unreachable(error: BaseException) -> bool:
@@ -102,16 +132,3 @@ def _check(uri: str, folder: Path, digest: str) -> None:
             f"the files of {uri} were changed: their digest is {found}, and {digest} was recorded when it was registered; "
             "restore them, or train the model again"
         )
-
-
-def _version(uri: str) -> str:
-    """The version of a model URI: of a registered model, of an alias, or the id of a logged model; `1` for any other URI."""
-    kind, _, rest = uri.partition(":/")
-    if kind != "models":
-        return "1"
-    model, _, alias = rest.partition("@")
-    if alias:
-        from mlflow.tracking import MlflowClient
-
-        return str(MlflowClient().get_model_version_by_alias(model, alias).version)
-    return rest.rpartition("/")[2]

@@ -18,7 +18,10 @@ _BLOCK = 1 << 20
 
 
 def of_folder(folder: Path) -> str:
-    """The digest of the files below `folder`. Raises OSError, and ValueError for what is neither a folder nor a regular file."""
+    """The digest of the files below `folder`; that of a file is the one of a folder with it alone. Raises OSError, and ValueError for what is
+    neither a folder nor a regular file."""
+    if folder.is_file():
+        return of_digests({folder.name: _of_file(folder)})
     return of_digests({name: _of_file(path) for name, path in _files(folder)})
 
 

@@ -1,4 +1,4 @@
-"""Serves one MLflow model over HTTP: the Open Inference Protocol v2 and MLflow's own scoring protocol, on one port.
+"""Serves one model of MLflow or ONNX over HTTP: the Open Inference Protocol v2 and MLflow's own scoring protocol, on one port.
 
     python -m fuseml.steps.model_server --model models:/diabetes/3 --name diabetes --port 0
 
@@ -43,9 +43,10 @@ _GRACE = 30  # seconds for requests in progress after SIGTERM
 
 def main(arguments: list[str] | None = None) -> None:
     """Load the model, report the port, serve until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m fuseml.steps.model_server", description="Serve one MLflow model over HTTP.")
+    parser = argparse.ArgumentParser(prog="python -m fuseml.steps.model_server", description="Serve one model over HTTP.")
     parser.add_argument("--model", required=True, help="model URI, e.g. models:/diabetes/3; MLFLOW_TRACKING_URI is its server")
     parser.add_argument("--name", required=True, help="the model's name in /v2/models/<name>")
+    parser.add_argument("--format", default="mlflow", choices=("mlflow", "onnx"), help="the format of its files (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
     parser.add_argument("--max-body", type=int, default=_MAX_BODY, help="largest request body in bytes (default: %(default)s)")
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Out of the environment: the model's code must not use it.
     key, digest = (os.environ.pop(name, "") for name in ("FUSEML_MODEL_SERVER_KEY", "FUSEML_MODEL_DIGEST"))
     stdout = _reserve_stdout()
-    loaded = loaded_model.load(options.model, options.name, digest, options.patience)
+    loaded = loaded_model.load(options.model, options.name, digest, options.patience, options.format)
     served = service.Service(loaded.name, loaded.version, loaded.uri, loaded.model, batching)
     application = guarded(bounded(create_app(served), options.max_body), key)
     listener = listen(options.host, options.port)

@@ -6,7 +6,9 @@ Inputs: FUSEML_MODEL (model URI), FUSEML_APP_NAME (default `<project>-<codeset>-
 output of the builder; default the running one), FUSEML_PUBLIC (`true` or `false`: whether every caller gets predictions; default as before,
 first not), FUSEML_FOLLOW (`true`: when the model's address moves to another version, the application follows), FUSEML_BATCH_SIZE (rows of
 concurrent requests that are predicted together, default 1), FUSEML_BATCH_WAIT (milliseconds that a request waits for others), FUSEML_TIMEOUT
-(seconds, default 300). From its prediction-serving extension: FUSEML_API_URL, FUSEML_API_TOKEN, and FUSEML_APPS_URL where the address of applications
+(seconds, default 300), FUSEML_FORMAT (of the model's files, by default found), FUSEML_PREDICTOR (the model server, default by the format),
+FUSEML_RUNTIME_VERSION (its version), FUSEML_RESOURCES and FUSEML_RESOURCES_LIMITS (mappings in JSON or YAML), FUSEML_VERBOSE (`true`: log the
+registration), FUSEML_SERVING_<SETTING> (settings of the tool that serves). From its prediction-serving extension: FUSEML_API_URL, FUSEML_API_TOKEN, and FUSEML_APPS_URL where the address of applications
 is known before they are served (the embedded server); FUSEML_SERVING is the resource of the serving, default FuseML's own. From the
 tracking extension: MLFLOW_TRACKING_URI and the variables of its clients (MLFLOW_TRACKING_..., AWS_..., AZURE_STORAGE_...), which the model
 server gets too. Outputs: the prediction URL as the first one, `model-version` and `model-digest` of the served model, empty if unknown.
@@ -17,22 +19,19 @@ keeps its name from run to run, so its URL is stable and the new model replaces 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import json
 import os
 import re
-import time
 import urllib.parse
-from dataclasses import dataclass
 
-from fuseml.steps import model_digest, sdk, tracking
+from fuseml.steps import model_digest, sdk, served_files, tracking
+from fuseml.steps.application_state import ApiProbe, ClientProbe, wait_for
 
 _LONGEST_NAME = 63
-_BUILT_IN = "fuseml-serving"
+_OPTION = "FUSEML_SERVING_"
 _HOST_RUNTIME = "fuseml.local/mlflow-trainer:host"
-_PAUSE = 0.5
 _LONGEST_WAIT = 60_000  # milliseconds, as the model server has it
-_REPORT_EVERY = 5.0
 # Variables of the clients of a tracking server and its artifact store; those of MLflow's own server are left out.
 # The model server has an address and certificates of its own.
 _OWN = ("MLFLOW_TRACKING_URI", "AWS_CA_BUNDLE")
@@ -51,8 +50,10 @@ def main() -> None:
             f"the input 'app-name' is '{name}': use lower-case letters, digits and '-', at most {_LONGEST_NAME}, starting with a letter"
         )
     name = application_name(name, preview)
+    serving = sdk.input("serving", served_files.OWN)
     api, token = _setting("FUSEML_API_URL"), os.environ.get("FUSEML_API_TOKEN") or None
-    apps = os.environ.get("FUSEML_APPS_URL", "").rstrip("/")
+    # The address of applications that FuseML serves itself.
+    apps = os.environ.get("FUSEML_APPS_URL", "").rstrip("/") if serving == served_files.OWN else ""
     timeout = _seconds(sdk.input("timeout", "300"))
     application: dict[str, object] = {
         "name": name,
@@ -68,7 +69,7 @@ def main() -> None:
         "model": model,
         "runtime": sdk.input("runtime", _HOST_RUNTIME),
         "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI", ""),
-        "served_by": sdk.input("serving", _BUILT_IN),
+        "served_by": serving,
         "environment": {
             variable: value
             for variable, value in os.environ.items()
@@ -76,6 +77,8 @@ def main() -> None:
             if variable.startswith(_FORWARDED) and variable not in _OWN and value != token
         }
         | _batching(),
+        **served_files.of_step(model, name, serving).fields(),
+        **_server_settings(),
     }
     if preview:
         application["preview"] = preview
@@ -92,6 +95,8 @@ def main() -> None:
         application["digest"] = digest
     named = f"{requested}, now {model}" if requested != model else model
     sdk.say(f"application {name}: {named}{f' ({digest})' if digest else ''}")
+    if _switch("verbose"):
+        sdk.say(json.dumps({key: value for key, value in application.items() if key != "environment"}))
     registered = sdk.http("POST", f"{api}/applications", application, token=token)
     record = ApiProbe(f"{api}/applications/{name}", name, _revision(registered), token)
     probe: ClientProbe | ApiProbe = record
@@ -142,109 +147,6 @@ def application_name(*parts: str) -> str:
     return f"{name[: _LONGEST_NAME - 9].rstrip('-')}-{digest}"
 
 
-def wait_for(probe: ClientProbe | ApiProbe, name: str, model: str, timeout: float) -> None:
-    """Return once the application serves exactly this model. Raises StepError after `timeout` seconds, or at once for a permanent
-    problem."""
-    started = reported = time.monotonic()
-    while True:
-        problem = probe.problem(model)
-        waited = time.monotonic() - started
-        if problem is None:
-            return
-        if waited > timeout:
-            raise sdk.StepError(f"the application '{name}' does not serve {model} after {timeout:.0f} s: {problem}")
-        if time.monotonic() - reported >= _REPORT_EVERY:
-            reported = time.monotonic()
-            sdk.say(f"waiting for {name}, {waited:.0f} s: {problem}")
-        time.sleep(_PAUSE)
-
-
-@dataclass(frozen=True)
-class ApiProbe:
-    """Reads the state of an application from the API, because a step cannot always reach the application."""
-
-    url: str
-    name: str
-    revision: int
-    token: str | None = None
-
-    def prediction_url(self) -> str:
-        """The URL of predictions; empty until the application is served."""
-        return str(self._record().get("url") or "")
-
-    def problem(self, model: str) -> str | None:
-        """The reason why the model is not served yet; None when it is. Raises StepError for a permanent problem."""
-        try:
-            record = self.registration()
-        except sdk.HttpError as error:
-            answer = error.answer if isinstance(error.answer, dict) else {}
-            if answer.get("temporary") is False:
-                raise
-            return str(error)
-        if record.get("status") == "failed":
-            raise sdk.StepError(f"the application '{self.name}' cannot serve {model}: {record.get('cause')}")
-        return None if record.get("status") == "ready" else str(record.get("cause") or "its status is not known")
-
-    def registration(self) -> dict[str, object]:
-        """The record of the application. Raises StepError when it is no longer the registration of this run, HttpError when it cannot be read."""
-        record = self._record()
-        if record.get("revision") != self.revision:
-            raise sdk.StepError(
-                f"the application '{self.name}' was replaced by {record.get('run') or 'another registration'}, which serves"
-                f" {record.get('model') or 'another model'}: give the workflow a 'concurrency' group if its runs must not overlap"
-            )
-        return record
-
-    def _record(self) -> dict[str, object]:
-        record = sdk.http("GET", self.url, token=self.token, patient=False)
-        return record if isinstance(record, dict) else {}
-
-
-@dataclass(frozen=True)
-class ClientProbe:
-    """Reads the state of an application as its clients do, at its own `url`."""
-
-    url: str
-    name: str
-    api: ApiProbe
-    token: str | None = None
-
-    def prediction_url(self) -> str:
-        """The URL of predictions."""
-        return f"{self.url}/v2/models/{self.name}/infer"
-
-    def problem(self, model: str) -> str | None:
-        """The reason why the model is not served yet; None when it is. Raises StepError when the server reports a permanent problem
-        (`temporary: false` in its error body)."""
-        try:
-            metadata = sdk.http("GET", f"{self.url}/v2/models/{self.name}", token=self.token, patient=False)
-            parameters = metadata.get("parameters") if isinstance(metadata, dict) else None
-            served = parameters.get("model_uri") if isinstance(parameters, dict) else None
-            if served != model:
-                self._check_replacement(model)
-                return f"it still serves {served}" if served else "its metadata names no model_uri"
-            sdk.http("GET", f"{self.url}/v2/health/ready", token=self.token, patient=False)
-        except sdk.HttpError as error:
-            answer = error.answer if isinstance(error.answer, dict) else {}
-            if answer.get("temporary") is False and error.status not in (404, 429):
-                raise sdk.StepError(f"the application '{self.name}' cannot serve {model}: {answer.get('message') or error}") from error
-            return str(error)
-        return None
-
-    def _check_replacement(self, model: str) -> None:
-        """Raises StepError when the model will never be served: another run has registered the application since, or the server reports that
-        the new model cannot be served and the old one stays."""
-        # Each counts alone; the timeout decides where the API cannot be read, or another server has no such status.
-        with contextlib.suppress(sdk.HttpError):
-            self.api.registration()
-        status: object = None
-        with contextlib.suppress(sdk.HttpError):
-            status = sdk.http("GET", self.url, token=self.token, patient=False)
-        failed = status.get("failed") if isinstance(status, dict) else None
-        if failed:
-            raise sdk.StepError(f"the application '{self.name}' cannot serve {model} and keeps the former model: {failed}")
-
-
 def _revision(registered: object) -> int:
     revision = registered.get("revision") if isinstance(registered, dict) else None
     if not isinstance(revision, int):
@@ -276,6 +178,41 @@ def _batching() -> dict[str, str]:
         raise sdk.StepError(f"the input 'batch-wait' must be a number of milliseconds, at most {_LONGEST_WAIT}, not '{wait}'")
     given = {"FUSEML_BATCH_SIZE": size, "FUSEML_BATCH_WAIT": wait}
     return {variable: value for variable, value in given.items() if value}
+
+
+def _server_settings() -> dict[str, object]:
+    """The version and the resources of the model server, and settings of the tool that serves; none without values."""
+    version = sdk.input("runtime-version", sdk.input("ovms-image-tag", ""))
+    resources = {kind: amounts for kind, amounts in _amounts("resources").items() if kind in ("requests", "limits")}
+    limits = _amounts("resources-limits")
+    if limits:
+        resources["limits"] = limits
+    options = {
+        variable[len(_OPTION) :].lower().replace("_", "-"): value
+        for variable, value in os.environ.items()
+        if variable.startswith(_OPTION) and value
+    }
+    given = {"runtime_version": version, "resources": resources, "options": options}
+    return {name: value for name, value in given.items() if value}
+
+
+def _amounts(name: str) -> dict[str, object]:
+    """The input as a mapping, in JSON or YAML. The amounts of resources are text."""
+    text = sdk.input(name, "")
+    if not text:
+        return {}
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict):
+        raise sdk.StepError(f"the input '{name}' must be a mapping in JSON or YAML, such as {{\"memory\": \"2Gi\"}}, not '{text[:100]}'")
+    return {
+        str(key): {str(resource): str(amount) for resource, amount in value.items()} if isinstance(value, dict) else str(value)
+        for key, value in found.items()
+    }
 
 
 def _seconds(text: str) -> float:

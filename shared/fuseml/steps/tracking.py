@@ -237,6 +237,11 @@ class Tracking:
         """The address of the folder with the files of a registered version."""
         return str(self._call("GET", "model-versions/get-download-uri", name=version.name, version=version.version)["artifact_uri"])
 
+    def artifacts_of_model(self, model_id: str) -> str:
+        """The address of the folder with the files of a logged model; empty if the server states none."""
+        info = mapping(mapping(self._call("GET", f"logged-models/{model_id}").get("model")).get("info"))
+        return str(info.get("artifact_uri") or "")
+
     def served_files(self, folder: str) -> dict[str, bool]:
         """The names in a folder of the artifacts that the server serves itself -> whether it is a folder."""
         url = self.uri + _SERVED + "?" + urllib.parse.urlencode({"path": folder})
@@ -270,6 +275,20 @@ def exact(uri: str, environment: Mapping[str, str]) -> str:
         return server.model_of_run(run, path) or uri
     version = server.aliased(name, alias) if alias else server.latest(name, "" if stage.lower() == "latest" else stage)
     return version.uri
+
+
+def location(uri: str, environment: Mapping[str, str]) -> str:
+    """The address of the files of a version `models:/<name>/<version>`, or of a logged model `models:/<id>`, in their store; any other URI as it is.
+
+    Raises HttpError.
+    """
+    named = re.fullmatch(r"models:/([^/@]+)(?:/(\d+))?", uri)
+    if named is None or not environment.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+        return uri
+    server = Tracking(environment)
+    if named[2]:
+        return server.download_uri(Version(named[1], named[2]))
+    return server.artifacts_of_model(named[1]) or uri
 
 
 def digest_of(uri: str, environment: Mapping[str, str]) -> str:

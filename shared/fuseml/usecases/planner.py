@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import sqlmodel
 
 from fuseml.domain import artifact, errors, plans, workflows
-from fuseml.domain.plans import image_building, planning, run_inputs
+from fuseml.domain.plans import image_building, planning, run_inputs, serving_access
 from fuseml.domain.registry import artifact_stores, extension, selector
 from fuseml.domain.registry.resolution import NO_CANDIDATE
 from fuseml.domain.runnables import steps
@@ -88,6 +88,10 @@ def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, 
         versions = dict.fromkeys(run_inputs.codesets(document), version)
     registries = _stores(session, _context(spec, placement), placement)
     builds = image_builds.of_workflow(session, document, runnables.described(session, document), registries)
+    bindings = _bindings(session, spec, document, placement)
+    completed = serving_access.completed(document, bindings)
+    if completed is not document:
+        document, bindings = completed, _bindings(session, spec, completed, placement)
     plan = planning.build(
         document,
         revision=spec.revision,
@@ -96,7 +100,7 @@ def build(session: sqlmodel.Session, spec: RunSpec, run_id: str, run_name: str, 
         project=spec.project,
         codesets=versions,
         inputs=spec.inputs,
-        bindings=_bindings(session, spec, document, placement),
+        bindings=bindings,
         namespace=placement.namespace,
         stores=registries,
     )
@@ -168,7 +172,7 @@ def _faults(
 ) -> tuple[list[lint.Finding], workflows.Workflow]:
     """The faults of the steps that name a runnable, and the workflow with the runnables that fit."""
     expansion = runnables.expand(session, workflow, project)
-    found: list[lint.Finding] = []
+    found = lint.replacements(workflow, locate)
     for fault in runnables.faults(expansion, locate):
         # Without a project, a runnable may be that of any project.
         is_open = not project and fault.path.endswith(".runnable")

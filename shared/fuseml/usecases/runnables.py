@@ -12,7 +12,7 @@ from fuseml.domain.documents import document
 from fuseml.domain.registry import versions
 from fuseml.domain.runnables import builtin, reference, run_values, steps, variants
 from fuseml.domain.runnables.descriptor import ARTIFACTS, Input, Runnable
-from fuseml.domain.workflows import Workflow, rules
+from fuseml.domain.workflows import Workflow, original_steps, rules
 from fuseml.runtime import clock
 from fuseml.store import artifact_names, artifacts, codesets, paging, runnables, runs
 
@@ -207,7 +207,11 @@ def missing(session: sqlmodel.Session, project: str, wanted: reference.Reference
 
 
 def expand(session: sqlmodel.Session, workflow: Workflow, project: str) -> steps.Expansion:
-    """The workflow with the runnables that the project has for its steps, and the problems, which name those that it does not have."""
+    """The workflow with the runnables that the project has for its steps, and the problems, which name those that it does not have.
+
+    The built-in steps take the place of the original FuseML's images.
+    """
+    workflow = original_steps.replaced(workflow)
     wanted = steps.unresolved(workflow)
     if not wanted:
         return steps.Expansion(workflow)

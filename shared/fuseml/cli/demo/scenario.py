@@ -16,7 +16,7 @@ from fuseml.domain import errors, finite
 
 if TYPE_CHECKING:
     from fuseml.cli.demo.screen import Note, Screen
-    from fuseml.client import git, shapes
+    from fuseml.client import application_shapes, git, shapes
     from fuseml.client.api import Client
 
 PROJECT = "demo"
@@ -154,7 +154,7 @@ class Scenario:
     def call(self, run: shapes.Run, before: Prediction | None) -> Prediction:
         """Request a prediction for one patient from the run's application. With `before`, first wait until its model is replaced."""
 
-        def served() -> shapes.Application | None:
+        def served() -> application_shapes.Application | None:
             of_run = (item for item in self.client.applications.list(workflow=run["workflow"]) if item.get("run") == run["name"])
             application = next(of_run, None)
             model = application.get("model") if application else None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fuseml.domain import errors, plans, scalars, workflows
 from fuseml.domain.documents import document, expression
-from fuseml.domain.plans import artifact_planning, combinations, conversions, run_inputs
+from fuseml.domain.plans import artifact_planning, combinations, conversions, run_inputs, serving_access
 from fuseml.domain.registry import extension, selector
 from fuseml.domain.workflows import matrix, references, resources, rules
 
@@ -355,6 +355,7 @@ class _StepPlanner:
             variables["TASK_RESULT"] = self._run.text(written[0])
         variables |= {name: self._run.text(value) for name, value in self._identity(checkouts).items()}
         for requirement in step.extensions:
+            variables |= serving_access.variables(self._bindings[requirement.name])
             variables |= self._bound(self._bindings[requirement.name])
         variables |= {variable.name: self._value(variable.value) for variable in step.env}
         return variables

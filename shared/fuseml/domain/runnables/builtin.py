@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
+from fuseml.domain import model_servers
 from fuseml.domain.artifact import Address
 from fuseml.domain.runnables.descriptor import Runnable
 from fuseml.version import __version__
@@ -20,6 +21,7 @@ PROJECT = "fuseml"
 _CODESET = {"name": "codeset", "type": "codeset", "description": "the code"}
 _OPTIONAL_CODESET = {**_CODESET, "optional": True}
 _MODEL = {"name": "model", "type": "model", "accepts": {"format": "mlflow"}, "description": "the model: an address, or a URI of MLflow"}
+_SERVED_MODEL = {**_MODEL, "accepts": {"format": get_args(model_servers.Format)}, "description": "the model: an address, or a URI"}
 _TRACKING = {"name": "mlflow-tracking", "product": "mlflow", "service_resource": "mlflow-tracking"}
 _STORE = {"name": "model-store", "product": "mlflow", "service_category": "model-store"}
 _SERVING = {"name": "prediction-serving", "service_category": "prediction-serving"}
@@ -121,7 +123,7 @@ _DOCUMENTS: Sequence[Mapping[str, Any]] = (
         "image": "ghcr.io/fuseml/predictor:v1",
         "inputs": [
             _OPTIONAL_CODESET,
-            _MODEL,
+            _SERVED_MODEL,
             _optional(
                 "app-name",
                 "the name of the application; by default PROJECT-CODESET-WORKFLOW, with the name of the model in a run without code",
@@ -131,6 +133,13 @@ _DOCUMENTS: Sequence[Mapping[str, Any]] = (
             _optional("follow", "whether the application follows the model's address to later versions", type="boolean"),
             _rows("batch-size", "rows of concurrent requests that are predicted together"),
             _optional("batch-wait", "milliseconds that a request waits for others", type="integer", minimum=0, maximum=60000),
+            _optional(
+                "format", "the format of the model's files; by default by their names", values=("auto", *get_args(model_servers.Format))
+            ),
+            _optional("predictor", "the model server; by default by the format", values=(model_servers.AUTO, *model_servers.SERVERS)),
+            _optional("runtime-version", "the version of the model server"),
+            _optional("resources", 'compute resources of the model server, in JSON or YAML: {"limits": {"memory": "2Gi"}}'),
+            _optional("verbose", "whether the step logs the registration", type="boolean"),
             _optional("timeout", "seconds until the application must be ready", type="number", minimum=0),
         ],
         "outputs": [
@@ -235,6 +244,8 @@ _TOOLS: Mapping[str, tuple[str, str]] = {
         "Serves a model by KServe's Open Inference Protocol (V2), as an application of the serving that the registry has for "
         "prediction-serving, and waits until it is ready.",
     ),
+    "seldon-core-predictor": ("predictor", "Serves a model by Seldon Core, where the selector prediction-serving resolves to it."),
+    "ovms-predictor": ("predictor", "Serves a model by OpenVINO Model Server (`predictor: openvino`), through KServe."),
 }
 """Second name -> the step, and its description."""
 

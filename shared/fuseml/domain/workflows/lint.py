@@ -13,7 +13,7 @@ from typing import Literal
 from fuseml.domain import errors, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.registry.selector import Binding
-from fuseml.domain.workflows import deployment, loading, original_lint, parameters, references, resource_lint
+from fuseml.domain.workflows import deployment, loading, original_lint, original_steps, parameters, references, resource_lint
 
 Bindings = Mapping[str, Mapping[str, Binding]]
 Locate = Callable[[document.Path], document.Position | None]
@@ -76,6 +76,7 @@ def lint(
     warnings = [
         *original_lint.repetitions(workflow),
         *original_lint.constraints(workflow),
+        *original_steps.warnings(workflow),
         *_unused_inputs(workflow),
         *_missing_outputs(workflow),
         *_steps(workflow, bindings or {}),
@@ -88,11 +89,20 @@ def lint(
         *_unasked(workflow),
     ]
     findings = [Finding("warning", document.render_path(path), message, *(locate(path) or (None, None))) for path, message in warnings]
+    findings += replacements(workflow, locate)
     findings += [
         Finding("note", document.render_path(path), message, *(locate(path) or (None, None)))
         for path, message in (*_served(workflow), *_parameters(workflow), *resource_lint.devices(workflow), *_moving_artifacts(workflow))
     ]
     return sorted(findings, key=lambda finding: (finding.line or 0, finding.column or 0))
+
+
+def replacements(workflow: workflows.Workflow, locate: Locate = lambda _: None) -> list[Finding]:
+    """The notes about steps whose images the built-in steps replace. `lint` has none of them for a workflow in which they are replaced."""
+    return [
+        Finding("note", document.render_path(path), message, *(locate(path) or (None, None)))
+        for path, message in original_steps.notes(workflow)
+    ]
 
 
 Warning = tuple[document.Path, str]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from fuseml.domain import errors
 from fuseml.domain.plans import image_building
+from fuseml.domain.workflows import original_steps
 
 SHELL = "fuseml.local/shell"
 TRAINER = "fuseml.local/mlflow-trainer"
@@ -183,6 +184,9 @@ class Implementations:
     def _advice(self, image: str) -> str:
         unresponsive = [Path(path).name for path in self._installed()]
         remedy = f"start {' or '.join(unresponsive)} (installed, but not responding)" if unresponsive else "install podman or docker"
+        original = original_steps.advice(image)
+        if original:
+            return f"this machine cannot run the image {image!r}: {remedy}; {original}"
         supported = ", ".join(
             [BUILDER, PREDICTOR, SCORER, EVALUATOR, RANKER, WORKLOAD, ELSEWHERE, f"{TRAINER}:host", SHELL, *sorted(self._extra)]
         )

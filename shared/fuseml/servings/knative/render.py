@@ -7,40 +7,38 @@ of the model server makes a new one. Traffic targets revisions by name, so no re
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from fuseml.domain import errors, labels
+from fuseml.domain import errors, model_servers
+from fuseml.domain.application import Application, Resources
+from fuseml.domain.workflows import resources
+from fuseml.servings import objects
+from fuseml.servings.objects import Object
 from fuseml.servings.port import Revision, ServingSpec
 
-Object = dict[str, Any]
-
-APPLICATION_LABEL = "fuseml.io/application"
-REVISION_LABEL = "fuseml.io/revision"
-DESIRED_ANNOTATION = "fuseml.io/desired"
-"""A digest of the rest of the Service: a change is detected without a comparison of the fields that Knative fills in."""
-MANAGED = {"app.kubernetes.io/part-of": "fuseml", "app.kubernetes.io/component": "application"}
+COMPONENT = "application"
+MANAGED = objects.managed(COMPONENT)
 PORT = 8080
 _INSIDE = {"networking.knative.dev/visibility": "cluster-local"}
 """The label of a Service without an address outside of the cluster."""
 # 63 characters minus `-00001-` and the digest of a revision.
 _LONGEST_NAME = 48
 _REVISION = re.compile(r"-(\d{5,})-[0-9a-f]{8}\Z")
-_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_READY = {"fuseml": "/v2/health/ready", "mlserver": "/v2/health/ready", "mlflow": "/health"}
+"""Model server -> the path that answers with 200 once the model is loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`image` holds the model server. A pod gets `concurrency` requests at a time. `timeout` in seconds bounds a request, including the load
+    """`image` holds FuseML's model server, and MLflow's, `mlserver_image` MLServer; empty: MLServer comes from images of codesets only. A pod gets `concurrency` requests at a time. `timeout` in seconds bounds a request, including the load
     of the model for the first one, and the end of a surplus pod. An idle application keeps its last pod for `retention`. A revision that is
     not ready after `patience` seconds has failed; Knative reports a crashing model server no earlier. `memory` limits a pod.
     """
 
     image: str
+    mlserver_image: str = ""
     concurrency: int = 8
     timeout: int = 300
     most_pods: int = 5
@@ -52,10 +50,7 @@ class Settings:
 
 def object_name(application: str) -> str:
     """The name of the application's Service and Secret: its own where Knative accepts it, else a prefix of it with a digest."""
-    if re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", application) and len(application) <= _LONGEST_NAME:
-        return application
-    digest = hashlib.sha256(application.encode()).hexdigest()[:8]
-    return f"{re.sub(r'^(?![a-z])', 'app-', application)[: _LONGEST_NAME - 9].rstrip('-')}-{digest}"
+    return objects.name_of(application, _LONGEST_NAME)
 
 
 def number(revision: str) -> int | None:
@@ -71,7 +66,7 @@ def service(spec: ServingSpec, settings: Settings, former: Mapping[int, str]) ->
     """
     name, newest = object_name(spec.name), spec.newest
     template = _template(spec.name, newest, settings)
-    names = {**former, newest.number: f"{name}-{newest.number:05}-{_digest(template)}"}
+    names = {**former, newest.number: f"{name}-{newest.number:05}-{objects.digest(template)}"}
     missing = sorted(spec.traffic.keys() - names.keys())
     if missing:
         raise errors.ConflictError(
@@ -81,13 +76,13 @@ def service(spec: ServingSpec, settings: Settings, former: Mapping[int, str]) ->
     body: Object = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": {"name": name, "labels": _labels(spec.name, newest) | ({} if spec.public else _INSIDE)},
+        "metadata": {"name": name, "labels": objects.labels_of(COMPONENT, spec.name, newest) | ({} if spec.public else _INSIDE)},
         "spec": {
             "template": template,
             "traffic": [{"revisionName": names[revision], "percent": percent} for revision, percent in sorted(spec.traffic.items())],
         },
     }
-    body["metadata"]["annotations"] = {DESIRED_ANNOTATION: _digest(body)}
+    body["metadata"]["annotations"] = {objects.DESIRED_ANNOTATION: objects.digest(body)}
     return body
 
 
@@ -99,7 +94,7 @@ def secret(spec: ServingSpec) -> Object | None:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": object_name(spec.name), "labels": _labels(spec.name, spec.newest)},
+        "metadata": {"name": object_name(spec.name), "labels": objects.labels_of(COMPONENT, spec.name, spec.newest)},
         # `data`, because keys of `stringData` stay when they are no longer applied.
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
     }
@@ -115,20 +110,27 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
         environment.append({"name": "MLFLOW_TRACKING_URI", "value": document.tracking_uri})
     if document.digest:
         environment.append({"name": "FUSEML_MODEL_DIGEST", "value": document.digest})
+    server = document.served(model_servers.OFFERED[model_servers.FUSEML]).server
+    # -I, because the Python of a codeset's image may be too old for -P.
+    python = ["python", "-I", "-u", "-m"]
     # Complete: Knative fills in no default when an existing revision is applied again, and refuses the difference
     # (infra/platform-facts.md 3.5).
     container: Object = {
         "name": "model-server",
-        "image": _image(application, document.runtime or "", settings),
-        # -I, because the Python of a codeset's image may be too old for -P.
-        "command": ["python", "-I", "-u", "-m", "fuseml.steps.model_server"],
-        "args": ["--model", document.model, "--name", application, "--host", "0.0.0.0", "--port", str(PORT)],  # noqa: S104 - in a pod
+        "image": _image(application, document, server, settings),
+        "command": [*python, "fuseml.steps.model_server"]
+        if server == "fuseml"
+        else [*python, "fuseml.steps.other_server", "--server", server],
+        "args": [
+            *["--model", document.model, "--name", application, "--host", "0.0.0.0", "--port", str(PORT)],  # noqa: S104 - in a pod
+            *(["--format", document.format] if document.format != "mlflow" else []),
+        ],
         "ports": [{"name": "http1", "containerPort": PORT}],
         # Libraries write caches below HOME, and some ask for the user's name, which the image does not know.
         "env": [*environment, {"name": "HOME", "value": "/tmp"}, {"name": "USER", "value": "fuseml"}],  # noqa: S108 - a volume of its own
-        # It listens once the model is loaded.
-        "readinessProbe": {"httpGet": {"path": "/v2/health/ready"}, "successThreshold": 1},
-        "resources": {"requests": {"cpu": settings.cpu, "memory": "256Mi"}, "limits": {"memory": settings.memory}},
+        # FuseML's and MLflow's listen once the model is loaded; MLServer is not ready before.
+        "readinessProbe": {"httpGet": {"path": _READY[server]}, "successThreshold": 1},
+        "resources": _resources(document.resources, settings),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -140,14 +142,14 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
     }
     return {
         "metadata": {
-            "labels": {**_labels(application, revision), REVISION_LABEL: str(revision.number)},
+            "labels": {**objects.labels_of(COMPONENT, application, revision), objects.REVISION_LABEL: str(revision.number)},
             "annotations": {
                 "autoscaling.knative.dev/min-scale": "0",
                 "autoscaling.knative.dev/max-scale": str(settings.most_pods),
                 "autoscaling.knative.dev/scale-to-zero-pod-retention-period": settings.retention,
                 "serving.knative.dev/progress-deadline": f"{settings.patience}s",
                 # An application that is deleted and registered again gets new revision names: Knative frees the old ones only later.
-                "fuseml.io/registered": revision.registered,
+                objects.REGISTERED_ANNOTATION: revision.registered,
             },
         },
         "spec": {
@@ -160,11 +162,23 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
     }
 
 
-def _image(application: str, runtime: str, settings: Settings) -> str:
+def _resources(wanted: Resources, settings: Settings) -> Object:
+    """The requests and limits of the application over those of the settings, which give way where both contradict one another."""
+    limits = {"memory": settings.memory, **wanted.limits}
+    requests = {"cpu": settings.cpu, "memory": "256Mi", **wanted.requests}
+    for name in requests.keys() & limits.keys():
+        if resources.quantity(requests[name]) > resources.quantity(limits[name]):
+            given, changed = (wanted.requests[name], limits) if name in wanted.requests else (limits[name], requests)
+            changed[name] = given
+    return {"requests": requests, "limits": limits}
+
+
+def _image(application: str, document: Application, server: model_servers.Server, settings: Settings) -> str:
     """The image of a builder step, or the image of the model server for a model of the host's environment."""
+    runtime = document.runtime or ""
     repository, _, tag = runtime.rpartition(":")
     if not runtime or (repository.startswith("fuseml.local/") and tag == "host"):
-        return settings.image
+        return _versioned(_of_server(application, server, settings), document.runtime_version)
     if repository.startswith("fuseml.local/"):
         raise errors.InvalidError(
             f"application {application!r} cannot be served on a cluster: its runtime {runtime!r} is no image but an environment on another machine"
@@ -172,14 +186,25 @@ def _image(application: str, runtime: str, settings: Settings) -> str:
     return runtime
 
 
-def _labels(application: str, revision: Revision) -> dict[str, str]:
-    about = {APPLICATION_LABEL: application, "fuseml.io/project": revision.document.project, labels.NAME_LABEL: revision.document.run}
-    return {**MANAGED, **{label: value for label, value in about.items() if value and _LABEL_VALUE.fullmatch(value)}}
+def _of_server(application: str, server: model_servers.Server, settings: Settings) -> str:
+    if server != "mlserver":
+        return settings.image
+    if not settings.mlserver_image:
+        raise errors.InvalidError(
+            f"application {application!r} cannot be served by MLServer here: set FUSEML_MLSERVER_IMAGE, or give the predictor step the output "
+            "`image` of a builder as `runtime`, with mlserver and mlserver-mlflow among the requirements of the codeset"
+        )
+    return settings.mlserver_image
+
+
+def _versioned(image: str, version: str) -> str:
+    """The image with another tag."""
+    if not version:
+        return image
+    name = image.partition("@")[0]
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}:{version}"
 
 
 def _key(revision: Revision, variable: str) -> str:
     return f"{revision.number}.{variable}"
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

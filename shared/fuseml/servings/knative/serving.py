@@ -7,22 +7,28 @@ import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-from fuseml.domain import application, errors
+from fuseml.domain import application, errors, model_servers
+from fuseml.servings import objects
 from fuseml.servings.knative import render
-from fuseml.servings.knative.cluster import Cluster, Object
+from fuseml.servings.knative.cluster import Cluster
+from fuseml.servings.objects import Object
 from fuseml.servings.port import ServingSpec, Status
 
 _log = logging.getLogger("fuseml.serving")
-_MANAGED = ",".join(f"{label}={value}" for label, value in render.MANAGED.items())
+_MANAGED = objects.selector(render.MANAGED)
 
 
 class KnativeServing:
     """Serves applications in the namespace of `cluster`, which belongs to one FuseML only."""
 
     splits = True
+    servers = model_servers.OFFERED[application.BUILT_IN]
 
     def __init__(self, cluster: Cluster, settings: render.Settings) -> None:
         self._cluster, self._settings = cluster, settings
+
+    def check(self, spec: ServingSpec) -> None:
+        """See `Serving.check`. Every revision that is kept can be served."""
 
     def apply(self, spec: ServingSpec) -> None:
         """See `Serving.apply`."""
@@ -83,8 +89,8 @@ class KnativeServing:
             try:
                 former = self._former(spec) if spec.traffic.keys() - {spec.newest.number} else {}
                 body = render.service(spec, self._settings, former)
-                desired = body["metadata"]["annotations"][render.DESIRED_ANNOTATION]
-                if present.get("annotations", {}).get(render.DESIRED_ANNOTATION) != desired:
+                desired = body["metadata"]["annotations"][objects.DESIRED_ANNOTATION]
+                if present.get("annotations", {}).get(objects.DESIRED_ANNOTATION) != desired:
                     _log.info("application %s differs from its spec and is applied", spec.name)
                     self._apply(spec, body)
             except errors.PermanentError as error:
@@ -111,7 +117,7 @@ class KnativeServing:
 
     def _former(self, spec: ServingSpec) -> dict[int, str]:
         """Older revision of the application -> its newest Knative revision."""
-        revisions = self._cluster.revisions(f"{_MANAGED},{render.APPLICATION_LABEL}={spec.name}")
+        revisions = self._cluster.revisions(f"{_MANAGED},{objects.APPLICATION_LABEL}={spec.name}")
         revisions.sort(key=lambda revision: str(revision["metadata"]["creationTimestamp"]))
         names = {render.number(revision["metadata"]["name"]): revision["metadata"]["name"] for revision in revisions}
         return {number: name for number, name in names.items() if number is not None and number != spec.newest.number}

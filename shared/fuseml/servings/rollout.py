@@ -1,0 +1,110 @@
+"""The rollout of a new revision by a Deployment, as its pods show it: who answers, whether it is complete, and why it is not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fuseml.domain import errors
+from fuseml.servings import objects
+from fuseml.servings.objects import Object
+
+# Reasons of a container that waits and will not start by itself. One that waits for its image or its volume is none of them.
+_STUCK = {
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+}
+ReadLog = Callable[[str, str, bool], str]
+"""(pod, container, former) -> the last lines of its log. Raises FusemlError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The container of a pod that failed. `message` is the line that it ended with, or the reason that Kubernetes reports."""
+
+    pod: str
+    container: str
+    message: str
+
+
+def is_complete(deployment: Mapping[str, Any], revision: int) -> bool:
+    """Whether all pods of the Deployment, and at least one, are available and of this revision of the application."""
+    status, spec = deployment.get("status", {}), deployment.get("spec", {})
+    updated = status.get("updatedReplicas", 0)
+    return (
+        status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+        and objects.number(spec.get("template", {})) == revision
+        and 0 < updated == status.get("replicas", 0) == status.get("availableReplicas", 0)
+        and updated >= spec.get("replicas", 1)
+    )
+
+
+def answering(pods: Sequence[Object]) -> dict[int, int]:
+    """Revision -> percent of the requests, by the ready pods of one Service, among which it distributes them evenly."""
+    ready = Counter(number for pod in pods if _is_ready(pod) and (number := objects.number(pod)) is not None)
+    total = sum(ready.values())
+    shares = {number: count * 100 // total for number, count in sorted(ready.items())}
+    if shares:
+        shares[max(shares, key=lambda number: ready[number])] += 100 - sum(shares.values())
+    return shares
+
+
+def failure(pods: Sequence[Object], revision: int, read_log: ReadLog) -> Failure | None:
+    """The first container of the revision's pods that failed or cannot start; None while all may still become ready."""
+    for pod in pods:
+        if objects.number(pod) != revision or _is_ready(pod):
+            continue
+        for status in _containers(pod):
+            terminated = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
+            waiting = status.get("state", {}).get("waiting") or {}
+            # A model server that cannot load its model may end with code 0, and an init container that did its work does.
+            failed = terminated and (terminated.get("reason") != "Completed" or waiting.get("reason") == "CrashLoopBackOff")
+            if failed and not status.get("ready"):
+                return _ended(pod, status, terminated, read_log)
+            if waiting.get("reason") in _STUCK:
+                return Failure(pod["metadata"]["name"], status["name"], waiting.get("message") or waiting["reason"])
+    return None
+
+
+def refusal(deployment: Mapping[str, Any]) -> str:
+    """The reason why the cluster admits no pod of the Deployment, such as the security standard of the namespace; empty where it does."""
+    conditions = {condition["type"]: condition for condition in deployment.get("status", {}).get("conditions", ())}
+    condition = conditions.get("ReplicaFailure", {})
+    return last_line(condition.get("message", "")) if condition.get("status") == "True" else ""
+
+
+def last_line(text: str) -> str:
+    """The last line with content: the cause in the output of a program that ended."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip(" .")), "")
+
+
+def _ended(pod: Object, status: Mapping[str, Any], terminated: Mapping[str, Any], read_log: ReadLog) -> Failure:
+    name = pod["metadata"]["name"]
+    message = last_line(terminated.get("message") or "")
+    if not message:
+        try:
+            message = last_line(read_log(name, status["name"], "terminated" not in status.get("state", {})))
+        except errors.PermanentError as error:  # the log went with the container
+            message = f"its log cannot be read: {error.message}"
+    return Failure(name, status["name"], message or f"it ended with exit code {terminated.get('exitCode')}")
+
+
+def _containers(pod: Object) -> Iterator[Mapping[str, Any]]:
+    status = pod.get("status", {})
+    yield from status.get("initContainerStatuses", ())
+    yield from status.get("containerStatuses", ())
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    # A pod that ends keeps its condition for a moment, and gets no requests any more.
+    is_ending = "deletionTimestamp" in pod["metadata"]
+    return not is_ending and any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)

@@ -1,0 +1,1 @@
+"""The codesets of `examples/`, from a push to predictions."""

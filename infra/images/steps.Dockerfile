@@ -13,7 +13,7 @@ RUN python3 -m venv --without-pip /opt/venv \
 
 # The image holds only fuseml.steps and fuseml.workloads of the library, because they import nothing else of it. A layer of its own, because it changes more often.
 FROM ${BASE} AS code
-COPY shared/fuseml/__init__.py /opt/steps/fuseml/
+COPY shared/fuseml/__init__.py shared/fuseml/plugins.py /opt/steps/fuseml/
 COPY shared/fuseml/steps /opt/steps/fuseml/steps
 COPY shared/fuseml/workloads /opt/steps/fuseml/workloads
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/steps

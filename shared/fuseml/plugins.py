@@ -1,6 +1,6 @@
 """Plugins: implementations of a seam in other installed packages, found by entry points.
 
-A seam is a package of FuseML with a table of implementations: probes, servings, git hosts, artifact stores, engines. The group of its entry
+A seam is a package of FuseML with a table of implementations: probes, servings, git hosts, artifact stores, engines, workloads. The group of its entry
 points has the package's name, and each entry point names a `Plugin`. Nothing is searched before a built-in table lacks a name. A plugin that
 cannot be used is an error of its own name only. This module imports nothing of FuseML: a seam may be used where the rest is not installed.
 """

@@ -73,7 +73,7 @@ def requests(client: FlaskClient, resolve: FlaskClient) -> dict[str, Callable[[i
     """The measured requests, by name."""
     return {
         "get": lambda _: client.get("/extensions/extension-00007"),
-        "list 50": lambda _: client.get("/extensions?limit=50"),
+        "list ten": lambda _: client.get("/extensions?limit=10"),
         "register": lambda number: client.post("/extensions", json={"id": f"new-{number}", "services": [{"id": "api"}]}),
         "resolve ten": lambda _: resolve.post("/resolve", json={"selectors": list(TEN)}),
     }

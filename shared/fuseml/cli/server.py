@@ -22,7 +22,7 @@ _COMPONENTS = (
 )
 
 
-_SEAMS = ("fuseml.artifactstores", "fuseml.engines", "fuseml.githosts", "fuseml.probes", "fuseml.servings")
+_SEAMS = ("fuseml.artifactstores", "fuseml.engines", "fuseml.githosts", "fuseml.probes", "fuseml.servings", "fuseml.workloads")
 """The packages that are seams. Each has its plugins as `PLUGINS`, in a group of its own name."""
 
 _PLUGINS = (

@@ -279,6 +279,28 @@ def test_an_unknown_serving_is_refused_with_the_configured_ones(server: Server) 
     assert server.call("GET", "/applications") == []
 
 
+@pytest.mark.parametrize(
+    ("fields", "way_out"),
+    [
+        ({"model_server": "triton"}, "the model server 'triton' reads no model of the format 'mlflow'"),
+        ({"format": "openvino"}, "resolve to kserve-api (triton or openvino)"),
+        ({"resources": {"limits": {"memory": "much"}}}, "limits.memory: 'much' is not a quantity"),
+        ({"runtime_version": "1.7:latest"}, "runtime_version"),
+    ],
+)
+def test_a_model_server_that_does_not_fit_is_refused_before_anything_is_stored(
+    server: Server, fields: dict[str, object], way_out: str
+) -> None:
+    refused = server.call("POST", "/applications", {**WINE, **fields}, 400)
+    assert way_out in refused["message"]
+    assert server.call("GET", "/applications") == []
+    assert server.cluster.api.objects == {}
+
+
+def test_the_address_of_predictions_is_that_of_the_model_server(server: Server) -> None:
+    assert server.register(model_server="mlflow")["url"].endswith("/invocations")
+
+
 def test_an_application_without_a_model_is_only_recorded(server: Server) -> None:
     response = server.register(model=None, served_by="kserve-api", url="http://kserve.example.com/wine", environment={})
     assert (response["status"], response["url"]) == (None, "http://kserve.example.com/wine")

@@ -140,3 +140,8 @@ def test_an_image_of_a_builder_starts_the_model_server() -> None:
 def test_a_runtime_without_an_image_is_refused() -> None:
     with pytest.raises(errors.InvalidError, match="environment on another machine"):
         render.service(ServingSpec("demo-wine", [revision(1, runtime="fuseml.local/mlflow-trainer:3f2a")], {1: 100}), SETTINGS, {})
+
+
+def test_mlserver_without_an_image_is_refused_with_both_ways_out() -> None:
+    with pytest.raises(errors.InvalidError, match=r"set FUSEML_MLSERVER_IMAGE, or give the predictor step the output `image`"):
+        render.service(SPECS["mlserver"], knative.Settings(image="ghcr.io/fuseml/model-server:v1"), {})

@@ -18,10 +18,10 @@ import pytest
 from fuseml import artifactstores
 from fuseml.artifactstores import Connection, Source, dvc_files, dvc_remote, git
 from fuseml.artifactstores import dvc as dvc_store
-from fuseml.contents import s3
+from fuseml.contents import object_store, s3
 from fuseml.domain.artifact import Address
 from fuseml.steps import model_digest
-from tests import agents, commands, mlflow_servers, oci_registries, s3_servers
+from tests import agents, commands, mlflow_servers, object_servers, oci_registries, s3_servers
 from tests.component import githost
 from tests.contract import githosts
 
@@ -136,6 +136,36 @@ def named_bucket(at: Path) -> Iterator[UnderTest]:
     """A bucket of the server at FUSEML_S3. Skips the test without one."""
     with s3_servers.bucket() as (name, account), contextlib.closing(client_of(account)) as client:
         yield _bucket(name, account, client)
+
+
+@contextlib.contextmanager
+def gcs(at: Path) -> Iterator[UnderTest]:
+    """A bucket of fake-gcs-server, which FUSEML_GCS names. Skips the test without it."""
+    with object_servers.google(at) as server:
+        store = artifactstores.connect(
+            Connection("gcs", f"gs://{object_servers.BUCKET}/deep/prefix", {"TOKEN": SECRET, **server.variables})
+        )
+        yield UnderTest(store, "dataset", written(store, "dataset"), _damage_object(server.objects))
+
+
+@contextlib.contextmanager
+def azure(at: Path) -> Iterator[UnderTest]:
+    """A container of Azurite, which FUSEML_AZURITE names. Skips the test without it."""
+    with object_servers.azurite(at) as server:
+        variables = {"TOKEN": SECRET, **server.variables}
+        store = artifactstores.connect(Connection("azure-blob", f"azure://{object_servers.BUCKET}/deep/prefix", variables))
+        yield UnderTest(store, "dataset", written(store, "dataset"), _damage_object(server.objects))
+
+
+def _damage_object(objects: object_store.Objects) -> Callable[[Address], None]:
+    def damage(address: Address) -> None:
+        for item in objects.list("", "", 1000):
+            if f"{address.name}/files/" in item.path:
+                data = bytearray(objects.read(item.path, 0, item.size))
+                data[len(data) // 2] ^= 1
+                objects.write(item.path, bytes(data), new=False)
+
+    return damage
 
 
 @contextlib.contextmanager
@@ -279,6 +309,8 @@ STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTes
     "folder": folder,
     "bucket": bucket,
     "named bucket": named_bucket,
+    "gcs": gcs,
+    "azure": azure,
     "mlflow": mlflow,
     "embedded git": embedded_git,
     "gitea": fake_gitea,

@@ -107,6 +107,37 @@ def _bucket(connection: Connection) -> ArtifactStore:
     )
 
 
+def _place(connection: Connection, scheme: str, noun: str) -> tuple[str, str]:
+    """The bucket and the prefix in the URL of a connection."""
+    url = urllib.parse.urlsplit(connection.url)
+    if url.scheme != scheme or not url.netloc or "@" in url.netloc or url.query or url.fragment:
+        raise errors.InvalidError(
+            f"the URL of the artifact store {connection.resource!r} must be {scheme}://{noun}, or {scheme}://{noun}/PREFIX"
+        )
+    return url.netloc, url.path.strip("/")
+
+
+def _gcs(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import bucket
+    from fuseml.contents import gcs, object_store
+
+    name, prefix = _place(connection, "gs", "BUCKET")
+    variables = connection.environment
+    objects = gcs.GoogleObjects(name, variables.get(gcs.KEY, ""), variables.get(gcs.SERVER, ""))
+    contents = object_store.ObjectContents(objects, prefix)
+    return bucket.BucketStore(contents, connection.url, variables, resource=connection.resource)
+
+
+def _azure(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import bucket
+    from fuseml.contents import azure_blob, object_store
+
+    name, prefix = _place(connection, "azure", "CONTAINER")
+    objects = azure_blob.AzureObjects(name, azure_blob.connection_string(connection.environment))
+    contents = object_store.ObjectContents(objects, prefix)
+    return bucket.BucketStore(contents, connection.url, connection.environment, resource=connection.resource)
+
+
 def _folder(connection: Connection) -> ArtifactStore:
     from fuseml.artifactstores import bucket
     from fuseml.contents import filesystem
@@ -173,6 +204,8 @@ AGENT_KINDS = "FUSEML_ARTIFACT_KINDS"
 
 CONNECTORS: Mapping[str, Connector] = {
     "s3": _bucket,
+    "gcs": _gcs,
+    "azure-blob": _azure,
     "folder": _folder,
     "mlflow-tracking": _mlflow,
     "gitea": _gitea,

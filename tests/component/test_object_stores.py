@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,12 @@ def test_a_missing_container_and_a_refused_account_say_what_to_do(tmp_path: Path
     with object_servers.azurite(tmp_path) as server:
         connection = server.variables[azure_blob.CONNECTION]
         missing = object_store.ObjectContents(azure_blob.AzureObjects("nowhere", connection))
-        for call in (lambda: missing.put("a", [b"x"]), lambda: missing.put("a", [b"x" * object_store.PART]), lambda: missing.entries("a")):
+        calls: list[Callable[[], object]] = [
+            lambda: missing.put("a", [b"x"]),
+            lambda: missing.put("a", [b"x" * object_store.PART]),
+            lambda: missing.entries("a"),
+        ]
+        for call in calls:
             with pytest.raises(errors.PermanentError, match=r"there is no container 'nowhere' of Azure Blob Storage: create it"):
                 call()
         refused = object_store.ObjectContents(
@@ -102,6 +108,7 @@ def test_a_missing_container_and_a_refused_account_say_what_to_do(tmp_path: Path
 def test_a_missing_bucket_says_what_to_do(tmp_path: Path) -> None:
     with object_servers.google(tmp_path) as server:
         missing = object_store.ObjectContents(gcs.GoogleObjects("nowhere", server=server.variables[gcs.SERVER]))
-        for call in (lambda: missing.put("a", [b"x"]), lambda: missing.put("a", [b"x" * object_store.PART])):
+        calls: list[Callable[[], object]] = [lambda: missing.put("a", [b"x"]), lambda: missing.put("a", [b"x" * object_store.PART])]
+        for call in calls:
             with pytest.raises(errors.PermanentError, match=r"there is no bucket 'nowhere' of Google Cloud Storage: create it"):
                 call()

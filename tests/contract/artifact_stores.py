@@ -21,7 +21,7 @@ from fuseml.artifactstores import dvc as dvc_store
 from fuseml.contents import object_store, s3
 from fuseml.domain.artifact import Address
 from fuseml.steps import model_digest
-from tests import agents, commands, mlflow_servers, object_servers, oci_registries, s3_servers
+from tests import agents, commands, lakefs_server, mlflow_servers, object_servers, oci_registries, s3_servers
 from tests.component import githost
 from tests.contract import githosts
 
@@ -292,6 +292,29 @@ def oci(at: Path) -> Iterator[UnderTest]:
         yield UnderTest(store, "runnable", publish)
 
 
+def lakefs_variables() -> dict[str, str]:
+    """The variables of a record of the contract server of lakeFS."""
+    key, secret = lakefs_server.ACCOUNT
+    return {"FUSEML_LAKEFS_REPOSITORY": f"{lakefs_server.REPOSITORY}/team", "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+
+
+@contextlib.contextmanager
+def lakefs(at: Path) -> Iterator[UnderTest]:
+    """The contract server of lakeFS."""
+    with lakefs_server.running() as server:
+        store = artifactstores.connect(Connection("lakefs", server.url, lakefs_variables(), PROJECT))
+
+        def damage(address: Address) -> None:
+            tree = server.commits[address.version].tree
+            for path, data in tree.items():
+                if f"/{address.name}/" in path:
+                    flipped = bytearray(data)
+                    flipped[len(data) // 2] ^= 1
+                    tree[path] = bytes(flipped)
+
+        yield UnderTest(store, "dataset", written(store, "dataset"), damage)
+
+
 @contextlib.contextmanager
 def agent(at: Path) -> Iterator[UnderTest]:
     """The shipped store agent, as gunicorn serves it."""
@@ -317,5 +340,6 @@ STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTes
     "real gitea": real_gitea,
     "dvc": dvc,
     "oci": oci,
+    "lakefs": lakefs,
     "agent": agent,
 }

@@ -187,6 +187,18 @@ def _oci(connection: Connection) -> ArtifactStore:
     return oci.OciStore(connection.url, prefix, user, password, variables)
 
 
+def _lakefs(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import lakefs, lakefs_api
+
+    name, _, prefix = connection.setting("FUSEML_LAKEFS_REPOSITORY").partition("/")
+    variables = connection.environment
+    repository = lakefs_api.Repository(
+        connection.url, name, variables.get("AWS_ACCESS_KEY_ID", ""), variables.get("AWS_SECRET_ACCESS_KEY", "")
+    )
+    branch = variables.get("FUSEML_LAKEFS_BRANCH") or "main"
+    return lakefs.LakefsStore(repository, connection.url, branch=branch, prefix=prefix, environment=variables, project=connection.project)
+
+
 def _agent(connection: Connection) -> ArtifactStore:
     from fuseml.artifactstores import remote
 
@@ -211,11 +223,12 @@ CONNECTORS: Mapping[str, Connector] = {
     "gitea": _gitea,
     "dvc": _dvc,
     "oci-registry": _oci,
+    "lakefs": _lakefs,
     AGENT: _agent,
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
 
-URL_VARIABLES: Mapping[str, str] = {"s3": "AWS_ENDPOINT_URL_S3", "mlflow-tracking": "MLFLOW_TRACKING_URI"}
+URL_VARIABLES: Mapping[str, str] = {"s3": "AWS_ENDPOINT_URL_S3", "lakefs": "AWS_ENDPOINT_URL_S3", "mlflow-tracking": "MLFLOW_TRACKING_URI"}
 """Resource -> the variable in which the clients of that tool expect its URL."""
 
 

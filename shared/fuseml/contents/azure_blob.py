@@ -155,7 +155,12 @@ class AzureObjects:
             files = AzureBlobFileSystem(connection_string=self._connection, use_listings_cache=False, skip_instance_cache=True)
             # The default waits for minutes when the server is away.
             files.service_client = BlobServiceClient.from_connection_string(
-                self._connection, retry_total=_ATTEMPTS - 1, connection_timeout=_CONNECT, read_timeout=_ANSWER
+                self._connection,
+                retry_total=_ATTEMPTS - 1,
+                initial_backoff=1,
+                increment_base=2,
+                connection_timeout=_CONNECT,
+                read_timeout=_ANSWER,
             )
         except ValueError:
             raise errors.PermanentError(f"the account of Azure Blob Storage is not valid: check {KEYS}") from None

@@ -21,7 +21,7 @@ from fuseml.artifactstores import dvc as dvc_store
 from fuseml.contents import object_store, s3
 from fuseml.domain.artifact import Address
 from fuseml.steps import model_digest
-from tests import agents, commands, lakefs_server, mlflow_servers, object_servers, oci_registries, s3_servers
+from tests import agents, commands, lakefs_server, mlflow_servers, mlrun_server, object_servers, oci_registries, s3_servers
 from tests.component import githost
 from tests.contract import githosts
 
@@ -316,6 +316,18 @@ def lakefs(at: Path) -> Iterator[UnderTest]:
 
 
 @contextlib.contextmanager
+def mlrun(at: Path) -> Iterator[UnderTest]:
+    """The contract server of MLRun, to which MLRun's client has logged."""
+    with mlrun_server.running() as server:
+        store = artifactstores.connect(Connection("mlrun", server.url, {"V3IO_ACCESS_KEY": mlrun_server.ACCOUNT}, PROJECT))
+
+        def publish(name: str, files: Files) -> Address:
+            return store.commit(store.place("dataset", PROJECT, name), server.log(PROJECT, name, "dataset", files))
+
+        yield UnderTest(store, "dataset", publish, unwritten="0" * 40)
+
+
+@contextlib.contextmanager
 def agent(at: Path) -> Iterator[UnderTest]:
     """The shipped store agent, as gunicorn serves it."""
     with agents.store(at) as running:
@@ -341,5 +353,6 @@ STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTes
     "dvc": dvc,
     "oci": oci,
     "lakefs": lakefs,
+    "mlrun": mlrun,
     "agent": agent,
 }

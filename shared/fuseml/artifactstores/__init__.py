@@ -199,6 +199,12 @@ def _lakefs(connection: Connection) -> ArtifactStore:
     return lakefs.LakefsStore(repository, connection.url, branch=branch, prefix=prefix, environment=variables, project=connection.project)
 
 
+def _mlrun(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import mlrun
+
+    return mlrun.MlrunStore(connection.url, connection.environment, project=connection.project)
+
+
 def _agent(connection: Connection) -> ArtifactStore:
     from fuseml.artifactstores import remote
 
@@ -224,11 +230,17 @@ CONNECTORS: Mapping[str, Connector] = {
     "dvc": _dvc,
     "oci-registry": _oci,
     "lakefs": _lakefs,
+    "mlrun": _mlrun,
     AGENT: _agent,
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
 
-URL_VARIABLES: Mapping[str, str] = {"s3": "AWS_ENDPOINT_URL_S3", "lakefs": "AWS_ENDPOINT_URL_S3", "mlflow-tracking": "MLFLOW_TRACKING_URI"}
+URL_VARIABLES: Mapping[str, str] = {
+    "s3": "AWS_ENDPOINT_URL_S3",
+    "lakefs": "AWS_ENDPOINT_URL_S3",
+    "mlrun": "MLRUN_DBPATH",
+    "mlflow-tracking": "MLFLOW_TRACKING_URI",
+}
 """Resource -> the variable in which the clients of that tool expect its URL."""
 
 

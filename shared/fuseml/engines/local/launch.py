@@ -78,7 +78,7 @@ class StepValues:
 
 
 def evaluate(
-    step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], secrets: Mapping[str, str], credentials: Path | None
+    step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], secrets: Mapping[str, str], credentials: Path | None = None
 ) -> StepValues:
     """The step's values with outputs and secrets inserted, for secrets in files their paths below `credentials`; None: in a container.
 

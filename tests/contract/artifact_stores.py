@@ -21,7 +21,17 @@ from fuseml.artifactstores import dvc as dvc_store
 from fuseml.contents import object_store, s3
 from fuseml.domain.artifact import Address
 from fuseml.steps import model_digest
-from tests import agents, commands, lakefs_server, mlflow_servers, mlrun_server, object_servers, oci_registries, s3_servers
+from tests import (
+    agents,
+    commands,
+    lakefs_server,
+    mlflow_servers,
+    mlrun_server,
+    object_servers,
+    oci_registries,
+    pachyderm_server,
+    s3_servers,
+)
 from tests.component import githost
 from tests.contract import githosts
 
@@ -328,6 +338,18 @@ def mlrun(at: Path) -> Iterator[UnderTest]:
 
 
 @contextlib.contextmanager
+def pachyderm(at: Path) -> Iterator[UnderTest]:
+    """The contract server of Pachyderm, whose own client has put files."""
+    with pachyderm_server.running() as server:
+        store = artifactstores.connect(Connection("pachyderm", server.url, {"PACHYDERM_AUTH_TOKEN": pachyderm_server.ACCOUNT}, PROJECT))
+
+        def publish(name: str, files: Files) -> Address:
+            return store.commit(store.place("dataset", PROJECT, name), server.put(PROJECT, name, files))
+
+        yield UnderTest(store, "dataset", publish, unwritten="0" * 32)
+
+
+@contextlib.contextmanager
 def agent(at: Path) -> Iterator[UnderTest]:
     """The shipped store agent, as gunicorn serves it."""
     with agents.store(at) as running:
@@ -354,5 +376,6 @@ STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTes
     "oci": oci,
     "lakefs": lakefs,
     "mlrun": mlrun,
+    "pachyderm": pachyderm,
     "agent": agent,
 }

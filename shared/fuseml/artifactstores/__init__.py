@@ -205,6 +205,12 @@ def _mlrun(connection: Connection) -> ArtifactStore:
     return mlrun.MlrunStore(connection.url, connection.environment, project=connection.project)
 
 
+def _pachyderm(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import pachyderm
+
+    return pachyderm.PachydermStore(connection.url, connection.environment)
+
+
 def _agent(connection: Connection) -> ArtifactStore:
     from fuseml.artifactstores import remote
 
@@ -231,6 +237,7 @@ CONNECTORS: Mapping[str, Connector] = {
     "oci-registry": _oci,
     "lakefs": _lakefs,
     "mlrun": _mlrun,
+    "pachyderm": _pachyderm,
     AGENT: _agent,
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
@@ -239,6 +246,7 @@ URL_VARIABLES: Mapping[str, str] = {
     "s3": "AWS_ENDPOINT_URL_S3",
     "lakefs": "AWS_ENDPOINT_URL_S3",
     "mlrun": "MLRUN_DBPATH",
+    "pachyderm": "PACHD_ADDRESS",
     "mlflow-tracking": "MLFLOW_TRACKING_URI",
 }
 """Resource -> the variable in which the clients of that tool expect its URL."""

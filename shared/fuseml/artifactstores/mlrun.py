@@ -181,7 +181,11 @@ class MlrunStore(Undeclared):
     def _versions(self, kind: str, project: str, name: str) -> list[_Stored]:
         """The versions of a name, each once, the oldest first."""
         found = {item.uid: item for item in self._listed(kind, project, {"name": name, "tag": "*"}) if item.key == name}
-        return sorted(found.values(), key=lambda item: (item.created, item.uid))
+        # The newest comes first, also of one moment.
+        oldest_first = list(found.values())
+        oldest_first.reverse()
+        oldest_first.sort(key=lambda item: item.created)
+        return oldest_first
 
     def _found(self, address: Address) -> _Stored:
         check_kind(self, address.kind)

@@ -48,6 +48,10 @@ class Api:
         answer = self.send("GET", path, query)
         if answer.status != 200:
             self.refuse(answer, subject)
+        yield from self.body(answer)
+
+    def body(self, answer: Any) -> Iterator[bytes]:
+        """The bytes of an answer, in blocks."""
         try:
             with self._reached():
                 while block := answer.read(_BLOCK):

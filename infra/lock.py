@@ -29,10 +29,19 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "infra/images/functions.lock": (
         "--no-dev",
         "--extra=postgresql",
+        "--extra=gcs",
+        "--extra=azure",
         "--extra=telemetry",
         *(f"--prune={name}" for name in (*_LAPTOP, "rich")),
     ),
-    "infra/images/steps.lock": ("--no-dev", "--extra=grpc", "--extra=mlflow", *(f"--prune={name}" for name in (*_LAPTOP, *_NOT_IN_STEPS))),
+    "infra/images/steps.lock": (
+        "--no-dev",
+        "--extra=grpc",
+        "--extra=mlflow",
+        "--extra=gcs",
+        "--extra=azure",
+        *(f"--prune={name}" for name in (*_LAPTOP, *_NOT_IN_STEPS)),
+    ),
 }
 """Arguments of `uv export` by lock file."""
 

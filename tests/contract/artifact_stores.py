@@ -20,11 +20,22 @@ from fuseml import artifactstores
 from fuseml import plugins as seams
 from fuseml.artifactstores import Connection, Source, dvc_files, dvc_remote, git
 from fuseml.artifactstores import dvc as dvc_store
-from fuseml.contents import s3
+from fuseml.contents import object_store, s3
 from fuseml.domain import errors
 from fuseml.domain.artifact import Address
 from fuseml.steps import model_digest
-from tests import agents, commands, mlflow_servers, oci_registries, plugins, s3_servers
+from tests import (
+    agents,
+    commands,
+    lakefs_server,
+    mlflow_servers,
+    mlrun_server,
+    object_servers,
+    oci_registries,
+    pachyderm_server,
+    plugins,
+    s3_servers,
+)
 from tests.component import githost
 from tests.contract import githosts
 
@@ -139,6 +150,36 @@ def named_bucket(at: Path) -> Iterator[UnderTest]:
     """A bucket of the server at FUSEML_S3. Skips the test without one."""
     with s3_servers.bucket() as (name, account), contextlib.closing(client_of(account)) as client:
         yield _bucket(name, account, client)
+
+
+@contextlib.contextmanager
+def gcs(at: Path) -> Iterator[UnderTest]:
+    """A bucket of fake-gcs-server, which FUSEML_GCS names. Skips the test without it."""
+    with object_servers.google(at) as server:
+        store = artifactstores.connect(
+            Connection("gcs", f"gs://{object_servers.BUCKET}/deep/prefix", {"TOKEN": SECRET, **server.variables})
+        )
+        yield UnderTest(store, "dataset", written(store, "dataset"), _damage_object(server.objects))
+
+
+@contextlib.contextmanager
+def azure(at: Path) -> Iterator[UnderTest]:
+    """A container of Azurite, which FUSEML_AZURITE names. Skips the test without it."""
+    with object_servers.azurite(at) as server:
+        variables = {"TOKEN": SECRET, **server.variables}
+        store = artifactstores.connect(Connection("azure-blob", f"azure://{object_servers.BUCKET}/deep/prefix", variables))
+        yield UnderTest(store, "dataset", written(store, "dataset"), _damage_object(server.objects))
+
+
+def _damage_object(objects: object_store.Objects) -> Callable[[Address], None]:
+    def damage(address: Address) -> None:
+        for item in objects.list("", "", 1000):
+            if f"{address.name}/files/" in item.path:
+                data = bytearray(objects.read(item.path, 0, item.size))
+                data[len(data) // 2] ^= 1
+                objects.write(item.path, bytes(data), new=False)
+
+    return damage
 
 
 @contextlib.contextmanager
@@ -265,6 +306,53 @@ def oci(at: Path) -> Iterator[UnderTest]:
         yield UnderTest(store, "runnable", publish)
 
 
+def lakefs_variables() -> dict[str, str]:
+    """The variables of a record of the contract server of lakeFS."""
+    key, secret = lakefs_server.ACCOUNT
+    return {"FUSEML_LAKEFS_REPOSITORY": f"{lakefs_server.REPOSITORY}/team", "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+
+
+@contextlib.contextmanager
+def lakefs(at: Path) -> Iterator[UnderTest]:
+    """The contract server of lakeFS."""
+    with lakefs_server.running() as server:
+        store = artifactstores.connect(Connection("lakefs", server.url, lakefs_variables(), PROJECT))
+
+        def damage(address: Address) -> None:
+            tree = server.commits[address.version].tree
+            for path, data in tree.items():
+                if f"/{address.name}/" in path:
+                    flipped = bytearray(data)
+                    flipped[len(data) // 2] ^= 1
+                    tree[path] = bytes(flipped)
+
+        yield UnderTest(store, "dataset", written(store, "dataset"), damage)
+
+
+@contextlib.contextmanager
+def mlrun(at: Path) -> Iterator[UnderTest]:
+    """The contract server of MLRun, to which MLRun's client has logged."""
+    with mlrun_server.running() as server:
+        store = artifactstores.connect(Connection("mlrun", server.url, {"V3IO_ACCESS_KEY": mlrun_server.ACCOUNT}, PROJECT))
+
+        def publish(name: str, files: Files) -> Address:
+            return store.commit(store.place("dataset", PROJECT, name), server.log(PROJECT, name, "dataset", files))
+
+        yield UnderTest(store, "dataset", publish, unwritten="0" * 40)
+
+
+@contextlib.contextmanager
+def pachyderm(at: Path) -> Iterator[UnderTest]:
+    """The contract server of Pachyderm, whose own client has put files."""
+    with pachyderm_server.running() as server:
+        store = artifactstores.connect(Connection("pachyderm", server.url, {"PACHYDERM_AUTH_TOKEN": pachyderm_server.ACCOUNT}, PROJECT))
+
+        def publish(name: str, files: Files) -> Address:
+            return store.commit(store.place("dataset", PROJECT, name), server.put(PROJECT, name, files))
+
+        yield UnderTest(store, "dataset", publish, unwritten="0" * 32)
+
+
 @contextlib.contextmanager
 def agent(at: Path) -> Iterator[UnderTest]:
     """The shipped store agent, as gunicorn serves it."""
@@ -304,12 +392,17 @@ STORES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[UnderTes
     "folder": folder,
     "bucket": bucket,
     "named bucket": named_bucket,
+    "gcs": gcs,
+    "azure": azure,
     "mlflow": mlflow,
     "embedded git": embedded_git,
     "gitea": fake_gitea,
     "real gitea": real_gitea,
     "dvc": dvc,
     "oci": oci,
+    "lakefs": lakefs,
+    "mlrun": mlrun,
+    "pachyderm": pachyderm,
     "agent": agent,
     "plugin": plugin,
 }

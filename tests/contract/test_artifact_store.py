@@ -187,7 +187,8 @@ def test_the_files_of_a_version_are_read_unchanged(under_test: UnderTest, name: 
 
 def test_a_flipped_bit_is_found_before_the_end(under_test: UnderTest, name: str) -> None:
     needs(under_test.store, "open")
-    assert under_test.damage is not None
+    if under_test.damage is None:
+        pytest.skip("this store states no digest of the contents")
     size = 3_000_000
     address = under_test.publish(name, {"data.csv": b"0123456789" * (size // 10)})
     opened, received = under_test.store.open(address), 0

@@ -387,6 +387,33 @@ def test_a_secret_appears_only_in_the_environment_of_the_step(under_test: UnderT
     assert canary not in repr([under_test.inbox.of(plan.id), under_test.engine.observe(plan.id)])
 
 
+def test_a_secret_in_a_file_is_for_the_step_alone_and_goes_with_it(under_test: UnderTest) -> None:
+    canary = "canary-7f3a9c51e2"
+    text = f'{{\n  "private_key": "{canary}"\n}}\n'
+    key = engines.secret("GOOGLE_APPLICATION_CREDENTIALS")
+    file = key.model_copy(update={"path": "gcloud/deep/key.json"})
+    script = (
+        'set -e; case $KEY in /*/gcloud/deep/key.json) ;; *) exit 3 ;; esac; cat "$KEY"; wc -c < "$KEY" | tr -d " \\n" > "$FUSEML_ENV_RESULTS/size"'
+        '; ls -lL "$KEY" | cut -c 1-4 | tr -d "\\n" > "$FUSEML_ENV_RESULTS/mode"'
+        '; env | grep -c "canary" | tr -d "\\n" > "$FUSEML_ENV_RESULTS/variables" || true'
+    )
+    step = engines.shell("reader", script, image=under_test.image, outputs=["size", "mode", "variables"], env={"KEY": (file,)})
+    other = engines.shell("other", "true", image=under_test.image, env={"TEXT": (key,)}, needs=("reader",))
+    plan = engines.make_plan(step, other)
+    result = under_test.run(plan, secrets={key.ref: text})
+    assert result.states == {"reader": "succeeded", "other": "succeeded"}, result.run.cause
+    assert result.steps["reader"].outputs == {"size": str(len(text)), "mode": "-r--", "variables": "0"}
+    assert canary not in under_test.log(plan, "reader")
+    wait_until(lambda: canary not in contents_of(under_test.root), "the expected state")
+
+
+def test_a_file_of_credentials_has_a_largest_size(under_test: UnderTest) -> None:
+    key = engines.secret("KEY")
+    step = engines.shell("reader", "true", image=under_test.image, env={"KEY": (key.model_copy(update={"path": "key"}),)})
+    with pytest.raises(errors.PermanentError, match="at most 65536"):
+        under_test.engine.submit(engines.make_plan(step), {key.ref: "x" * 65_537})
+
+
 @pytest.mark.parametrize(
     "command",
     [

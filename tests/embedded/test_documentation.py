@@ -52,6 +52,7 @@ def _files(folder: pathlib.Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
     (folder / "registry").mkdir()
+    (folder / "service-account.json").write_text('{"type": "service_account"}\n')
     shutil.copy(folder / "minio.yaml", folder / "registry")
     (folder / "shared").symlink_to(ROOT / "shared")
 

@@ -73,6 +73,19 @@ def bucket() -> plans.Store:
     )
 
 
+def _credential_files() -> plans.Plan:
+    """A secret as a file and one as text, also of a step that writes a Dockerfile."""
+    key, token = engines.secret("GOOGLE_APPLICATION_CREDENTIALS"), engines.secret("TOKEN")
+    file = key.model_copy(update={"path": "gcloud/key.json"})
+    env: dict[str, plans.Value | str] = {key.key: (file,), "TOKEN": (token,), "ALSO": (*plans.text("at "), file)}
+    builder = engines.shell("builder", "", image="registry.example.com/builder:1", env={key.key: (file,)}, command=(plans.text("write"),))
+    image = plans.Output(name="image", image=plans.ImageBuild(name=plans.text("registry.example.com/made:1")))
+    return make(
+        engines.shell("copy", "gsutil ls", image="registry.example.com/gsutil:1", env=env),
+        builder.model_copy(update={"checkouts": (codeset(),), "outputs": (image,)}),
+    )
+
+
 def _artifacts() -> plans.Plan:
     """A dataset goes in, a model and an anonymous artifact come out; the next step reads both, and has the account of the bucket."""
     dataset = plans.Fetch(
@@ -371,6 +384,7 @@ def _no_codeset() -> plans.Plan:
 
 PLANS: dict[str, Callable[[], plans.Plan]] = {
     "artifacts": _artifacts,
+    "credential-files": _credential_files,
     "step-tokens": _step_tokens,
     "conditions": _conditions,
     "conversion": _conversion,

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -79,6 +80,25 @@ def test_a_step_survives_the_server_and_the_next_server_finishes_the_run(tmp_pat
         assert under_test.log(plan, "long") == "<hidden>\n"
     assert (result.run.state, result.steps["long"].attempts) == ("succeeded", 1)
     assert trace.read_text().splitlines() == ["begin", "end", "next 5"]
+
+
+@pytest.mark.parametrize("ends", ["itself", "killed"])
+def test_a_file_of_credentials_survives_the_server_and_goes_with_its_step(tmp_path: Path, ends: str) -> None:
+    trace, go = tmp_path / "shared" / "trace", tmp_path / "shared" / "go"
+    file = engines.secret("KEY").model_copy(update={"path": "deep/key"})
+    script = f'echo begin >> {trace}; while ! test -e {go}; do sleep 0.02; done; test -s "$KEY" && echo read >> {trace}'
+    plan = engines.make_plan(engines.shell("long", script, env={"KEY": (file,)}))
+    with server(tmp_path, plan):
+        until(trace, "begin")
+    placed = tmp_path / "runs" / plan.id / "steps" / "long" / "credentials"
+    assert stat.S_IMODE((placed / "deep" / "key").stat().st_mode) == 0o400
+    if ends == "killed":
+        kill(tmp_path, plan, "long")
+    with engines.local_engine(tmp_path) as under_test:
+        go.touch()
+        result = under_test.inbox.finished(plan.id)
+        wait_until(lambda: not placed.exists(), "the files of credentials to be removed")
+    assert (result.states["long"], "read" in trace.read_text()) == (("failed", False) if ends == "killed" else ("succeeded", True))
 
 
 def test_a_step_that_ended_without_a_server_is_collected(tmp_path: Path) -> None:

@@ -329,6 +329,13 @@ def test_configuration_of_lower_levels_overrides_higher_ones() -> None:
     assert binding.environment() == {**binding.configuration, "A": extension.HIDDEN}
 
 
+def test_a_binding_shows_which_secrets_are_files() -> None:
+    account = {"id": "c", "configuration": {"KEY": "secret", "TOKEN": "secret"}, "files": {"KEY": "gcloud/key.json"}}
+    binding = resolved(store(service={"credentials": [account]}))
+    assert (binding.secret_keys, binding.secret_files) == (["KEY", "TOKEN"], {"KEY": "gcloud/key.json"})
+    assert binding.environment() == {"KEY": "<file gcloud/key.json>", "TOKEN": extension.HIDDEN}
+
+
 def test_a_binding_names_the_service_and_the_revision_of_its_record() -> None:
     record = store("e", zone="east", revision=7, service={"credentials": [{"id": "c", "configuration": {"KEY": "canary"}}]})
     assert resolved(record).model_dump() == {
@@ -346,6 +353,7 @@ def test_a_binding_names_the_service_and_the_revision_of_its_record() -> None:
         "credentials_scope": "global",
         "configuration": {},
         "secret_keys": ["KEY"],
+        "secret_files": {},
         "revision": 7,
         "ambiguous_with": [],
         "withheld": "",

@@ -105,6 +105,37 @@ def _bucket(connection: Connection) -> ArtifactStore:
     )
 
 
+def _place(connection: Connection, scheme: str, noun: str) -> tuple[str, str]:
+    """The bucket and the prefix in the URL of a connection."""
+    url = urllib.parse.urlsplit(connection.url)
+    if url.scheme != scheme or not url.netloc or "@" in url.netloc or url.query or url.fragment:
+        raise errors.InvalidError(
+            f"the URL of the artifact store {connection.resource!r} must be {scheme}://{noun}, or {scheme}://{noun}/PREFIX"
+        )
+    return url.netloc, url.path.strip("/")
+
+
+def _gcs(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import bucket
+    from fuseml.contents import gcs, object_store
+
+    name, prefix = _place(connection, "gs", "BUCKET")
+    variables = connection.environment
+    objects = gcs.GoogleObjects(name, variables.get(gcs.KEY, ""), variables.get(gcs.SERVER, ""))
+    contents = object_store.ObjectContents(objects, prefix)
+    return bucket.BucketStore(contents, connection.url, variables, resource=connection.resource)
+
+
+def _azure(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import bucket
+    from fuseml.contents import azure_blob, object_store
+
+    name, prefix = _place(connection, "azure", "CONTAINER")
+    objects = azure_blob.AzureObjects(name, azure_blob.connection_string(connection.environment))
+    contents = object_store.ObjectContents(objects, prefix)
+    return bucket.BucketStore(contents, connection.url, connection.environment, resource=connection.resource)
+
+
 def _folder(connection: Connection) -> ArtifactStore:
     from fuseml.artifactstores import bucket
     from fuseml.contents import filesystem
@@ -154,6 +185,30 @@ def _oci(connection: Connection) -> ArtifactStore:
     return oci.OciStore(connection.url, prefix, user, password, variables)
 
 
+def _lakefs(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import lakefs, lakefs_api
+
+    name, _, prefix = connection.setting("FUSEML_LAKEFS_REPOSITORY").partition("/")
+    variables = connection.environment
+    repository = lakefs_api.Repository(
+        connection.url, name, variables.get("AWS_ACCESS_KEY_ID", ""), variables.get("AWS_SECRET_ACCESS_KEY", "")
+    )
+    branch = variables.get("FUSEML_LAKEFS_BRANCH") or "main"
+    return lakefs.LakefsStore(repository, connection.url, branch=branch, prefix=prefix, environment=variables, project=connection.project)
+
+
+def _mlrun(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import mlrun
+
+    return mlrun.MlrunStore(connection.url, connection.environment, project=connection.project)
+
+
+def _pachyderm(connection: Connection) -> ArtifactStore:
+    from fuseml.artifactstores import pachyderm
+
+    return pachyderm.PachydermStore(connection.url, connection.environment)
+
+
 def _agent(connection: Connection) -> ArtifactStore:
     from fuseml.artifactstores import remote
 
@@ -171,11 +226,16 @@ AGENT_KINDS = "FUSEML_ARTIFACT_KINDS"
 
 CONNECTORS: Mapping[str, Connector] = {
     "s3": _bucket,
+    "gcs": _gcs,
+    "azure-blob": _azure,
     "folder": _folder,
     "mlflow-tracking": _mlflow,
     "gitea": _gitea,
     "dvc": _dvc,
     "oci-registry": _oci,
+    "lakefs": _lakefs,
+    "mlrun": _mlrun,
+    "pachyderm": _pachyderm,
     AGENT: _agent,
 }
 """Resource of a service -> constructor of its store. Another store is one more line."""
@@ -190,7 +250,13 @@ PLUGINS: Seam[Connector] = Seam(
 )
 """Connectors of other packages, each under the resource of its store."""
 
-URL_VARIABLES: Mapping[str, str] = {"s3": "AWS_ENDPOINT_URL_S3", "mlflow-tracking": "MLFLOW_TRACKING_URI"}
+URL_VARIABLES: Mapping[str, str] = {
+    "s3": "AWS_ENDPOINT_URL_S3",
+    "lakefs": "AWS_ENDPOINT_URL_S3",
+    "mlrun": "MLRUN_DBPATH",
+    "pachyderm": "PACHD_ADDRESS",
+    "mlflow-tracking": "MLFLOW_TRACKING_URI",
+}
 """Resource -> the variable in which the clients of that tool expect its URL."""
 
 

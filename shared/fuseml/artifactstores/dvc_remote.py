@@ -7,14 +7,14 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from fuseml.contents import BLOCK, Contents, filesystem, s3
+from fuseml.contents import BLOCK, Contents, azure_blob, filesystem, gcs, object_store, s3
 from fuseml.domain import errors, urls
 
 _TIMEOUT = 30.0
 
 
 class Remote:
-    """The remote at `url` (`file:///FOLDER`, `s3://BUCKET/PREFIX`, `http(s)://...`) or a place below it, with the variables of the record.
+    """The remote at `url` (`file:///FOLDER`, `s3://`, `gs://` or `azure://BUCKET/PREFIX`, `http(s)://...`) or a place below it, with the variables of the record.
 
     The configuration of a codeset never adds a place: who can push would read the machine's files, or have its requests signed.
     """
@@ -50,8 +50,14 @@ class Remote:
                 self._opened[place] = filesystem.FileContents(Path(urllib.parse.unquote(parts.path)))
             elif parts.scheme == "s3" and parts.netloc:
                 self._opened[place] = s3.S3Contents(parts.netloc, parts.path.strip("/"), s3.Account.of(self._variables))
+            elif parts.scheme == "gs" and parts.netloc:
+                objects = gcs.GoogleObjects(parts.netloc, self._variables.get(gcs.KEY, ""), self._variables.get(gcs.SERVER, ""))
+                self._opened[place] = object_store.ObjectContents(objects, parts.path.strip("/"))
+            elif parts.scheme == "azure" and parts.netloc:
+                container = azure_blob.AzureObjects(parts.netloc, azure_blob.connection_string(self._variables))
+                self._opened[place] = object_store.ObjectContents(container, parts.path.strip("/"))
             else:
-                raise errors.InvalidError(f"a remote of DVC is a folder, a bucket of S3 or a web server, not {urls.shown(place)[:200]!r}")
+                raise errors.InvalidError(f"a remote of DVC is a folder, a bucket or a web server, not {urls.shown(place)[:200]!r}")
         return self._opened[place]
 
 

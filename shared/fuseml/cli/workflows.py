@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import completion, lint, options, output, portability, runs, session, terminal
+from fuseml.cli import completion, lint, options, output, portability, runs, session, terminal, workflow_import
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ app.command(
         "fuseml workflow check mlflow-e2e --against https://fuseml.example.com",
     ),
 )(portability.check)
+
+app.command(name="import", epilog=options.examples("fuseml workflow import dvc.yaml --model train > workflow.yaml"))(
+    workflow_import.import_
+)
 
 File = Annotated[str, typer.Argument(help="Workflow document, YAML or JSON; `-` is standard input.", metavar="FILE", show_default=False)]
 

@@ -51,7 +51,9 @@ class Endpoint(TypedDict, total=False):
 
 
 class Credentials(TypedDict, total=False):
-    """Credentials of a service. The values of `configuration` are `<hidden>`; sent back, they keep the stored values."""
+    """Credentials of a service. The values of `configuration` are `<hidden>`; sent back, they keep the stored values. A step gets the values
+    of the keys in `files` as files at these paths.
+    """
 
     id: str
     extension_id: str
@@ -61,6 +63,7 @@ class Credentials(TypedDict, total=False):
     projects: list[str]
     users: list[str]
     configuration: dict[str, str]
+    files: dict[str, str]
     status: CredentialsStatus
 
 

@@ -237,6 +237,7 @@ class Binding(TypedDict, total=False):
     credentials_scope: str
     configuration: dict[str, str]
     secret_keys: list[str]
+    secret_files: dict[str, str]
     revision: int
     ambiguous_with: list[str]
     withheld: str

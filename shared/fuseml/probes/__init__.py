@@ -11,13 +11,13 @@ from collections.abc import Callable
 from fuseml.domain import errors
 from fuseml.domain.registry import extension
 from fuseml.plugins import Seam
-from fuseml.probes import gitea, inference, mlflow, oci, s3, targets
+from fuseml.probes import gitea, inference, lakefs, mlflow, mlrun, oci, s3, targets
 from fuseml.probes.targets import Target
 from fuseml.probes.tool import Tool
 
 _log = logging.getLogger("fuseml.probes")
 
-TOOLS: tuple[Tool, ...] = (mlflow.TOOL, gitea.TOOL, inference.TOOL, oci.TOOL, s3.TOOL)
+TOOLS: tuple[Tool, ...] = (mlflow.TOOL, gitea.TOOL, lakefs.TOOL, mlrun.TOOL, inference.TOOL, oci.TOOL, s3.TOOL)
 """The first tool that recognises a URL decides. Gitea serves an OCI registry as well, so it precedes `oci`."""
 
 PLUGINS: Seam[Tool] = Seam(

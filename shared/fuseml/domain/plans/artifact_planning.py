@@ -117,14 +117,18 @@ class Places:
 
 
 def store(binding: selector.Binding, variables: Mapping[str, plans.Value]) -> plans.Store:
-    """The store of a binding, for those who get these variables."""
+    """The store of a binding, for the programs that get these variables. They take credentials as text, also those that a step gets as files."""
     return plans.Store(
         extension=binding.extension_id,
         service=binding.service_id,
         resource=binding.service_resource,
         url=binding.url,
-        variables=tuple(plans.Variable(name=name, value=value) for name, value in variables.items()),
+        variables=tuple(plans.Variable(name=name, value=tuple(map(_as_text, value))) for name, value in variables.items()),
     )
+
+
+def _as_text(part: plans.Part) -> plans.Part:
+    return part.model_copy(update={"path": ""}) if isinstance(part, plans.SecretPart) and part.path else part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

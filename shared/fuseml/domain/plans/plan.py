@@ -257,6 +257,13 @@ def secret_refs(plan: Plan) -> tuple[SecretPart, ...]:
     return tuple(secrets.values())
 
 
+def secret_files(step: StepPlan) -> tuple[SecretPart, ...]:
+    """The secrets that the step gets as files, each once, by path."""
+    parts = (part for variable in step.variables for part in variable.value)
+    found = {(part.path, part.ref): part for part in parts if isinstance(part, SecretPart) and part.path}
+    return tuple(found[key] for key in sorted(found))
+
+
 def evaluate(value: Value, outputs: Mapping[str, Mapping[str, str]], secret: Callable[[SecretPart], str]) -> str:
     """The text of a value at execution. `outputs` maps step -> output -> text.
 

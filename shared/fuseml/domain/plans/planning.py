@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fuseml.domain import errors, plans, scalars, workflows
 from fuseml.domain.documents import document, expression
 from fuseml.domain.plans import artifact_planning, combinations, conversions, run_inputs, serving_access
-from fuseml.domain.registry import extension, selector
+from fuseml.domain.registry import credential_files, extension, selector
 from fuseml.domain.workflows import matrix, references, resources, rules
 
 NAMESPACE = "fuseml-workloads"
@@ -92,7 +92,13 @@ def variables_of(binding: selector.Binding, step: str, text: Callable[[str], pla
 
 
 def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:
-    return plans.SecretPart(extension=binding.extension_id, service=binding.service_id, credentials=binding.credentials_id, key=key)
+    return plans.SecretPart(
+        extension=binding.extension_id,
+        service=binding.service_id,
+        credentials=binding.credentials_id,
+        key=key,
+        path=binding.secret_files.get(key, ""),
+    )
 
 
 def _bindings(run: _Run, workflow: workflows.Workflow, bindings: Bindings) -> Iterator[plans.StepBinding]:
@@ -233,7 +239,7 @@ class _StepPlanner:
             *(bound.model_copy(update={"name": f"output {part.output}"}) for part, bound in collected),
         ]
         own = {name: value for part in fetched for name, value in artifacts.environment(*part).items()}
-        return plans.StepPlan(
+        planned = plans.StepPlan(
             name=self._name,
             image=self._value(step.image),
             runnable=step.runnable,
@@ -255,6 +261,12 @@ class _StepPlanner:
             combination=self._combination,
             needs=tuple(self._needs(fetched)),  # at the end: the values above add to it
         )
+        if both := credential_files.collision([(part.ref, part.path) for part in plans.secret_files(planned)]):
+            message = (
+                f"the credentials {both[0]} and {both[1]} give the step files that cannot be beside each other; change a path under `files`"
+            )
+            self._problem(("extensions",), message)
+        return planned
 
     def _needs(self, fetched: Sequence[tuple[plans.Fetch, selector.Binding]]) -> Iterator[str]:
         for name in self._waits:

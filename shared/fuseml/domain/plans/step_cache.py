@@ -219,7 +219,7 @@ def _text(value: plans.Value, outputs: Outputs) -> list[object]:
     for part in value:
         if isinstance(part, plans.SecretPart):
             # Combinations of a matrix are numbered: another number alone does not change the outputs.
-            pieces.append(["token"] if part.token_of else [part.ref])
+            pieces.append(["token"] if part.token_of else [part.ref, *filter(None, [part.path])])
             continue
         text = part.text if isinstance(part, plans.TextPart) else outputs[part.step][part.output]
         if pieces and isinstance(pieces[-1], str):

@@ -23,13 +23,17 @@ class OutputPart(document.Model):
 
 
 class SecretPart(document.Model):
-    """A reference to one key of one set of credentials, or to the token of a step (`step_token`)."""
+    """A reference to one key of one set of credentials, or to the token of a step (`step_token`).
+
+    With a `path`, the step gets a file with the secret, and the value is where the engine has put it: `path` below a folder of its choice.
+    """
 
     kind: Literal["secret"] = "secret"
     extension: str
     service: str
     credentials: str
     key: str
+    path: str = ""
 
     @property
     def ref(self) -> str:

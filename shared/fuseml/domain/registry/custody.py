@@ -16,7 +16,7 @@ from fuseml.domain.registry import extension
 _LISTED = 20
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21, "ssh": 22, "git": 9418}
 # A bucket or a folder of the client, no server.
-_NO_SERVERS = frozenset({"s3", "s3a", "s3n", "gs", "abfs", "abfss", "wasb", "wasbs", "file", "dbfs", "models", "runs", "sqlite"})
+_NO_SERVERS = frozenset({"s3", "s3a", "s3n", "gs", "azure", "abfs", "abfss", "wasb", "wasbs", "file", "dbfs", "models", "runs", "sqlite"})
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://([^\s,;\"'<>|]+)")
 _HOST_AND_PORT = re.compile(r"(?=[0-9.]+\.|[^:]*[A-Za-z])[A-Za-z0-9_.-]{1,253}:[0-9]{1,5}(?:/.*)?", re.DOTALL)
 _NAMED = re.compile(

@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar, cast
 import pydantic
 
 from fuseml.domain.documents import document
+from fuseml.domain.registry import credential_files
 
 HIDDEN = "<hidden>"
 """Replaces every credentials value in responses."""
@@ -39,6 +40,12 @@ def _check_identifier(value: str) -> str:
     return value
 
 
+def _check_path(value: str) -> str:
+    if fault := credential_files.path_fault(value):
+        raise ValueError(fault)
+    return value
+
+
 _Text = Annotated[document.Text, pydantic.AfterValidator(_check_text)]
 _Name = Annotated[_Text, pydantic.Field(max_length=100)]
 _Description = Annotated[_Text, pydantic.Field(max_length=1000)]
@@ -48,6 +55,7 @@ _Key = Annotated[_Identifier, pydantic.Field(min_length=1)]
 _Configuration = Annotated[dict[_Key, Annotated[_Text, pydantic.Field(max_length=65_536)]], pydantic.Field(max_length=200)]
 # A sealed value is longer than its plain text: up to four bytes a character, a third more as base64, and the seal.
 _Secrets = Annotated[dict[_Key, Annotated[_Text, pydantic.Field(max_length=400_000)]], pydantic.Field(max_length=200, repr=False)]
+_Files = Annotated[dict[_Key, Annotated[_Text, pydantic.AfterValidator(_check_path)]], pydantic.Field(max_length=credential_files.MOST)]
 _Names = Annotated[tuple[_Name, ...], pydantic.Field(max_length=1000)]
 
 
@@ -134,7 +142,10 @@ class Endpoint(_Record):
 
 
 class Credentials(_Record):
-    """A set of secret key-values of a service, with the scope, projects and users that it applies to."""
+    """A set of secret key-values of a service, with the scope, projects and users that it applies to.
+
+    `files` names the keys whose values a step gets as files, each with its path in a folder that the engine chooses.
+    """
 
     id: _Identifier = ""
     extension_id: _Identifier = ""
@@ -144,6 +155,7 @@ class Credentials(_Record):
     projects: _Names = ()
     users: _Names = ()
     configuration: _Secrets = {}
+    files: _Files = {}
     status: CredentialsStatus = CredentialsStatus()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from fuseml.domain import errors
-from fuseml.domain.registry import extension
+from fuseml.domain.registry import credential_files, extension
 
 # The alphabet of Kubernetes' generated names: no vowels, so no words; no characters that are easily confused.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -45,8 +45,11 @@ def id_source(source: random.Random) -> NewId:
 
 
 def create(draft: extension.Extension, now: str, new_id: NewId) -> extension.Extension:
-    """The first revision of a record, with generated ids where none are given. Raises ConflictError for repeated ids."""
+    """The first revision of a record, with generated ids where none are given. Raises ConflictError for repeated ids, InvalidError for files
+    that the credentials cannot have.
+    """
     _refuse_repeated(draft)
+    _refuse_files(draft)
     return _built(draft, (), now, new_id).model_copy(update={"revision": 1})
 
 
@@ -55,9 +58,9 @@ def update(
 ) -> extension.Extension:
     """Replace the fields of the patch and keep the others; null or an empty list removes parts, listed parts are updated or added.
 
-    With `replace_lists` a list of parts removes the parts that it lacks. `configuration`, `projects` and `users` are replaced as a whole. A
-    patch without a change returns `stored` itself, at its revision. Raises ConflictError for repeated ids, InvalidError for a rename or for
-    too many parts.
+    With `replace_lists` a list of parts removes the parts that it lacks. `configuration`, `files`, `projects` and `users` are replaced as a
+    whole. A patch without a change returns `stored` itself, at its revision. Raises ConflictError for repeated ids, InvalidError for a
+    rename, for too many parts and for files that the credentials cannot have.
     """
     return _update(stored, patch, now, new_id, merged_levels=0 if replace_lists else _LEVELS)
 
@@ -67,6 +70,7 @@ def _update(stored: extension.Extension, patch: extension.Extension, now: str, n
     _refuse_rename(stored, patch)
     _refuse_repeated(patch)
     changed = _merged(stored, patch, (), now, new_id, merged_levels)
+    _refuse_files(changed)
     return stored if changed is stored else changed.model_copy(update={"revision": stored.revision + 1})
 
 
@@ -283,6 +287,17 @@ def _refuse_repeated(record: extension.Extension) -> None:
     problems = list(_repeated(record, (record.id,), ""))
     if problems:
         raise errors.ConflictError(problems[0].message, details={"problems": [problem.as_dict() for problem in problems]})
+
+
+def _refuse_files(record: extension.Extension) -> None:
+    problems = [
+        errors.Problem(f"services[{service.id or number}].credentials[{item.id or index}].files.{key}", reason)
+        for number, service in enumerate(record.services)
+        for index, item in enumerate(service.credentials)
+        for key, reason in credential_files.faults(item.files, item.configuration)
+    ]
+    if problems:
+        raise errors.InvalidError(f"the record is not valid: {problems[0]}", problems)
 
 
 def _repeated(node: Node, ids: tuple[str, ...], prefix: str) -> Iterator[errors.Problem]:

@@ -135,6 +135,7 @@ class Choice:
             credentials_scope=credentials.scope if credentials else "",
             configuration={key: value for key, value in merged.items() if key not in secrets},
             secret_keys=list(secrets),
+            secret_files=dict(credentials.files) if credentials else {},
             revision=record.revision,
             ambiguous_with=self.ties,
             withheld=self.rules.withheld(self.matches[0].candidate),

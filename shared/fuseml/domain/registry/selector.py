@@ -71,6 +71,7 @@ TRAINING = "training"
 
 class Binding(document.Model):
     """The service that a selector resolved to. `secret_keys` are the keys of the credentials; `configuration` holds the other keys and values.
+    `secret_files` are the keys whose values a step gets as files, with their paths.
 
     `ambiguous_with` lists the first `resolution.MAX_TIES` services (`extension/service`) that only their id puts behind this one.
     `withheld` says that the service has credentials, and none of them apply to the consumer; it is empty otherwise.
@@ -90,6 +91,7 @@ class Binding(document.Model):
     credentials_scope: str = ""
     configuration: dict[str, str] = {}
     secret_keys: list[str] = []
+    secret_files: dict[str, str] = {}
     revision: int = 0
     ambiguous_with: list[str] = []
     withheld: str = ""
@@ -106,8 +108,9 @@ class Binding(document.Model):
         return {"FUSEML_TRAINING": self.service_resource, "FUSEML_TRAINING_URL": self.url, **self.configuration}
 
     def environment(self) -> dict[str, str]:
-        """The variables that the binding adds to the step's environment, secrets as `<hidden>`."""
-        return {**self.settings, **dict.fromkeys(self.secret_keys, extension.HIDDEN)}
+        """The variables that the binding adds to the step's environment: secrets as `<hidden>`, paths of files as `<file PATH>`."""
+        files = {key: f"<file {path}>" for key, path in self.secret_files.items()}
+        return {**self.settings, **dict.fromkeys(self.secret_keys, extension.HIDDEN), **files}
 
 
 class Candidate(document.Model):

@@ -140,7 +140,8 @@ class RegistrySnapshot:
             place = ("services", binding.service_id, "credentials", binding.credentials_id)
             sealed = registry.find(self._records[binding.extension_id], place).configuration
             for key in binding.secret_keys:
-                yield key, Value(binding.name, True, (binding.extension_id, *place, sealed[key]))
+                file = filter(None, [binding.secret_files.get(key)])
+                yield key, Value(binding.name, True, (binding.extension_id, *place, sealed[key], *file))
 
 
 def _keys_read(workflow: workflows.Workflow, step: workflows.Step) -> dict[tuple[str, str], None]:

@@ -6,6 +6,7 @@ import graphlib
 from collections.abc import Mapping
 
 from fuseml.domain import errors, plans
+from fuseml.domain.registry import credential_files
 from fuseml.domain.workflows import resources as extended
 from fuseml.engines.local import journal, resources
 from fuseml.engines.local.devices import Devices
@@ -36,6 +37,10 @@ def admit(plan: plans.Plan, secrets: Mapping[str, str], devices: Devices) -> dic
     for part in plans.secret_refs(plan):
         if part.ref not in secrets:
             raise errors.PermanentError(f"run {plan.run} was submitted without the secret {part.ref}")
+    for step in plan.steps:
+        for part in plans.secret_files(step):
+            if fault := credential_files.size_fault(part.key, secrets[part.ref]):
+                raise errors.PermanentError(f"step {step.name!r}: {fault}")
     return {part.ref: secrets[part.ref] for part in plans.secret_refs(plan)}
 
 

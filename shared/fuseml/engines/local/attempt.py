@@ -15,7 +15,7 @@ from typing import Literal
 from fuseml.domain import errors, plans
 from fuseml.domain.plans import combinations
 from fuseml.engines import masking, results, step_files
-from fuseml.engines.local import causes, checking_out, decisions, implementations, journal, launch, process, transferring
+from fuseml.engines.local import causes, checking_out, credentials, decisions, implementations, journal, launch, process, transferring
 from fuseml.engines.local.confinement import Confinement
 from fuseml.engines.local.devices import Allocation
 from fuseml.engines.local.host import Host
@@ -152,6 +152,7 @@ class Attempt:
         try:
             return self._perform()
         finally:
+            credentials.remove(self._folder.credentials(self._step.name))
             self._over.set()
 
     def _perform(self) -> Outcome:
@@ -202,8 +203,12 @@ class Attempt:
         return started
 
     def _prepared(self, secrets: Mapping[str, str]) -> launch.Launch:
-        values = launch.evaluate(self._step, self._outputs, secrets)
-        implementation, host = self._host.implementations.find(values.image, self._project), self._host.environment
+        image = launch.evaluate_image(self._step, self._outputs)
+        implementation, host = self._host.implementations.find(image, self._project), self._host.environment
+        in_container = isinstance(implementation, implementations.Container)
+        placed = self._folder.credentials(self._step.name)
+        credentials.write(placed, plans.secret_files(self._step), secrets)
+        values = launch.evaluate(self._step, self._outputs, secrets, None if in_container else placed)
         if isinstance(implementation, implementations.Container):
             return launch.container(
                 self._step,

@@ -6,6 +6,7 @@
                     announced           exists when all events of the finished run have been published
                     checkouts/<project>/<codeset>@<commit>[@<step>]/
                     steps/<step>/step.json, log (or dropped, when it is archived), script, and the files of `process`: lock, pid, exit
+                                credentials/             secrets that the running step reads as files (`credentials`)
                                 results/, work/          the only folders here that the step may write to, beside its checkouts
 
     <root>/.tmp/<step>                  the folder for temporary files of a running step; a short path, because sockets need one
@@ -31,6 +32,7 @@ from pathlib import Path
 from fuseml.domain import errors, plans, runs
 from fuseml.domain.documents import document
 from fuseml.engines import step_files
+from fuseml.engines.local import credentials
 from fuseml.engines.local.trash import Trash
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
@@ -169,6 +171,10 @@ class RunFolder:
         """The contents of one of them."""
         return self.inputs(name) / artifact
 
+    def credentials(self, name: str) -> Path:
+        """The folder of the secrets that the step gets as files."""
+        return self.step_path(name) / "credentials"
+
     def directory(self, step: plans.StepPlan) -> Path:
         """The folder in which the step runs."""
         first = next(iter(step.checkouts), None)
@@ -211,6 +217,9 @@ class RunFolder:
     def clean(self, trash: Trash) -> None:
         """Remove the secrets, then the checkouts, of a finished run."""
         (self.path / "secrets").unlink(missing_ok=True)
+        for step in self.begun:
+            # Those of a server that was killed.
+            credentials.remove(self.credentials(step))
         trash.discard(self.path / "checkouts")
 
     @property

@@ -1,6 +1,6 @@
 """The command line, environment and folder of the process of a step, native or in a container.
 
-Secrets appear in the environment only; `admission` rejects them everywhere else.
+Secrets appear in the environment, and in files for the step alone; `admission` rejects them everywhere else.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fuseml.engines.local.devices import OfContainer
 CONTAINER_RESULTS = "/tekton/results"
 _CONTAINER_SCRIPT = "/tekton/scripts/script"
 _CONTAINER_FILES = "/fuseml-files"
+_CONTAINER_CREDENTIALS = "/fuseml-credentials"
 _VARIABLES = "variables"
 _FILES = "files"
 # The variables that container programs, and the libraries and helpers that they load, read themselves.
@@ -76,11 +77,19 @@ class StepValues:
     variables: Mapping[str, str]
 
 
-def evaluate(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], secrets: Mapping[str, str]) -> StepValues:
-    """The step's values with outputs and secrets inserted. Raises PermanentError when an output is missing."""
+def evaluate(
+    step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], secrets: Mapping[str, str], credentials: Path | None = None
+) -> StepValues:
+    """The step's values with outputs and secrets inserted, for secrets in files their paths below `credentials`; None: in a container.
+
+    Raises PermanentError when an output is missing.
+    """
+
+    def secret(part: plans.SecretPart) -> str:
+        return f"{credentials or _CONTAINER_CREDENTIALS}/{part.path}" if part.path else secrets[part.ref]
 
     def text(value: plans.Value) -> str:
-        return plans.evaluate(value, outputs, lambda part: secrets[part.ref])
+        return plans.evaluate(value, outputs, secret)
 
     return StepValues(
         image=text(step.image),
@@ -89,6 +98,11 @@ def evaluate(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]], sec
         script=text(step.script),
         variables={variable.name: text(variable.value) for variable in step.variables},
     )
+
+
+def evaluate_image(step: plans.StepPlan, outputs: Mapping[str, Mapping[str, str]]) -> str:
+    """The image of the step, which holds no secret. Raises PermanentError when an output is missing."""
+    return plans.evaluate(step.image, outputs, plans.no_secret)
 
 
 def container_name(run_id: str, step: str, number: int) -> str:
@@ -109,7 +123,7 @@ def native(
     work, home, temporary = step_folder / "work", step_folder / "work" / "home", folder.temporary(step.name)
     for path in (home, temporary, *implementation.writes):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    read = [*implementation.reads, *_write_files(step_folder, step)]
+    read = [*implementation.reads, *_write_files(step_folder, step), *_credentials(folder, step)]
     if values.script:
         script = _write_script(step_folder, values.script)
         command = [*_interpreter(values.script), str(script), *values.args]
@@ -225,6 +239,8 @@ def container(
     files = {item.variable: f"{_CONTAINER_FILES}/{item.name}" for item in step.files}
     if _write_files(step_folder, step):
         options += ["--volume", f"{step_folder / _FILES}:{_CONTAINER_FILES}:ro"]
+    for credentials in _credentials(folder, step):
+        options += ["--volume", f"{credentials}:{_CONTAINER_CREDENTIALS}:ro"]
     variables = {**inherited, **values.variables, **files, **devices.variables, "FUSEML_ENV_RESULTS": CONTAINER_RESULTS}
     own = {name: value for name, value in variables.items() if _is_of_runtimes(name) and host.get(name) != value}
     for variable in variables:
@@ -283,6 +299,11 @@ def _write_files(step_folder: Path, step: plans.StepPlan) -> list[Path]:
         with step_files.create(folder / item.name, 0o644) as file:
             file.write(item.text.encode())
     return [folder] if step.files else []
+
+
+def _credentials(folder: journal.RunFolder, step: plans.StepPlan) -> list[Path]:
+    """The folder of the secrets that the step gets as files, which `credentials.write` fills; none without such."""
+    return [folder.credentials(step.name)] if plans.secret_files(step) else []
 
 
 def _interpreter(script: str) -> list[str]:

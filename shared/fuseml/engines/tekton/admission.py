@@ -6,6 +6,7 @@ import graphlib
 from collections.abc import Mapping
 
 from fuseml.domain import errors, labels, plans
+from fuseml.domain.registry import credential_files
 from fuseml.engines.tekton import names, tasks, values
 
 _OWN_FOLDERS = ("/tekton/", "/fuseml/", "/fuseml-")
@@ -45,6 +46,10 @@ def admit(plan: plans.Plan, secrets: Mapping[str, str], *, image_builds: bool = 
     for secret in plans.secret_refs(plan):
         if secret.ref not in secrets:
             raise errors.PermanentError(f"run {plan.run} was submitted without the secret {secret.ref}")
+    for step in plan.steps:
+        for part in plans.secret_files(step):
+            if fault := credential_files.size_fault(part.key, secrets[part.ref]):
+                raise errors.PermanentError(f"step {step.name!r}: {fault}")
 
 
 def _check_run_output(plan: plans.Plan, name: str, value: plans.Value, outputs: Mapping[str, set[str]]) -> None:

@@ -218,6 +218,7 @@ def _run(
         keys = [{"key": bundle.file(task, item.name, item.text), "path": item.name} for item in step.files]
         volumes.append({"name": "files", "secret": {"secretName": bundle.name, "items": keys}})
         mounts.append({"name": "files", "mountPath": _FILES_FOLDER, "readOnly": True})
+    _mount_credentials(step, bundle, volumes, mounts)
     is_mounted = bool(step.script) and values.needs_mount(step.script)
     if is_mounted:
         text = writer.plain(step.script)
@@ -253,13 +254,16 @@ def _build(
     output is the Dockerfile.
     """
     asked = amounts.of_step(step, settings)
-    mounts = [{"name": "build", "mountPath": _BUILD_FOLDER}]
+    mounts: list[Object] = [{"name": "build", "mountPath": _BUILD_FOLDER}]
+    volumes: list[Object] = [{"name": "build", "emptyDir": {}}]
     containers: list[Object] = []
     if not image.dockerfile:
         writer = values.Writer(bundle, parameters, _variables(step, settings))
         prepare = _container(step, writer, "prepare", settings)
         program = [writer.argument(value) for value in (*_command(step), *step.args)]
-        prepare |= {"command": ["/bin/sh", "-ec", _CAPTURE, "prepare", *program], "env": writer.environment(), "volumeMounts": mounts}
+        own = [*mounts]
+        _mount_credentials(step, bundle, volumes, own)
+        prepare |= {"command": ["/bin/sh", "-ec", _CAPTURE, "prepare", *program], "env": writer.environment(), "volumeMounts": own}
         prepare["computeResources"] = asked
         containers.append(prepare)
     variables = {
@@ -279,7 +283,15 @@ def _build(
         "computeResources": amounts.without_devices(asked) if containers else asked,
         "securityContext": builds.PRIVILEGED,
     }
-    return [*containers, build], [{"name": "build", "emptyDir": {}}]
+    return [*containers, build], volumes
+
+
+def _mount_credentials(step: plans.StepPlan, bundle: values.SecretBundle, volumes: list[Object], mounts: list[Object]) -> None:
+    """Add the volume with the secrets that the step gets as files, and its mount in the container of the step's program."""
+    items = [{"key": bundle.secret(part), "path": part.path, "mode": 0o400} for part in plans.secret_files(step)]
+    if items:
+        volumes.append({"name": "credentials", "secret": {"secretName": bundle.name, "items": items}})
+        mounts.append({"name": "credentials", "mountPath": values.CREDENTIALS_FOLDER, "readOnly": True})
 
 
 def _check(

@@ -27,6 +27,9 @@ Object = dict[str, Any]
 SECRET_PREFIX = "secret."  # noqa: S105 - the beginning of keys, see names.secret_key
 """The prefix of the keys of secrets; other keys hold text that is not masked."""
 
+CREDENTIALS_FOLDER = "/fuseml-credentials"
+"""The folder of the secrets that a step gets as files."""
+
 _VARIABLE_OF_TEKTON = re.compile(r"\$\((params|inputs|outputs|context|results|steps?|artifacts|workspaces|credentials|tasks|finally)[.\[]")
 
 
@@ -166,11 +169,13 @@ class Writer:
         key = self._key(part)
         if key is not None:
             return f"$({self._part(key)})"
+        if isinstance(part, plans.SecretPart):
+            return f"{CREDENTIALS_FOLDER}/{part.path}"
         return part.text.replace("$", "$$") if isinstance(part, plans.TextPart) else self._output(part)
 
     def _key(self, part: plans.Part) -> str | None:
         if isinstance(part, plans.SecretPart):
-            return self._bundle.secret(part)
+            return None if part.path else self._bundle.secret(part)
         return self._bundle.text(part.text) if isinstance(part, plans.TextPart) and is_variable((part,)) else None
 
     def _part(self, key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fuseml import githosts
+from fuseml.githosts import origins
 from fuseml.platform import Platform
 from fuseml.runtime import auth, cloudevents, secrets
 from fuseml.store import database
@@ -12,15 +13,30 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """The database, the broker, the git host, the keyring that seals webhook secrets, and API tokens."""
+    """The database, the broker, the git host, the keyring that seals webhook secrets, and API tokens.
+
+    `zone` is the control plane's own, `public_url` the address of the API for senders of webhooks. `origin_hosts` makes the clients of the hosts
+    of origins.
+    """
 
     store: database.Database
     publisher: cloudevents.Publisher
     git: githosts.GitHost
     keyring: secrets.Keyring
     tokens: auth.Tokens
+    zone: str = ""
+    public_url: str = ""
+    origin_hosts: origins.Connect = origins.connect
 
     @classmethod
     def of(cls, platform: Platform) -> Deps:
         """The dependencies that the platform has."""
-        return cls(store=platform.store, publisher=platform.publisher, git=platform.git, keyring=platform.keyring, tokens=platform.tokens)
+        return cls(
+            store=platform.store,
+            publisher=platform.publisher,
+            git=platform.git,
+            keyring=platform.keyring,
+            tokens=platform.tokens,
+            zone=platform.zone,
+            public_url=platform.public_url,
+        )

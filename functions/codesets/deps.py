@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from fuseml import githosts
+from fuseml.githosts import origins
 from fuseml.platform import Platform
 from fuseml.runtime import auth, cloudevents, secrets
 from fuseml.store import database
@@ -13,13 +14,20 @@ from fuseml.store import database
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """The database, the broker, the git host, the keyring that seals webhook secrets, and the tokens of the API and of steps."""
+    """The database, the broker, the git host, the keyring that seals webhook secrets, and the tokens of the API and of steps.
+
+    `zone` is the control plane's own, `public_url` the address of the API for senders of webhooks. `origin_hosts` makes the clients of the hosts
+    of origins.
+    """
 
     store: database.Database
     publisher: cloudevents.Publisher
     git: githosts.GitHost
     keyring: secrets.Keyring
     tokens: auth.Tokens
+    zone: str = ""
+    public_url: str = ""
+    origin_hosts: origins.Connect = origins.connect
 
     @classmethod
     def of(cls, platform: Platform) -> Deps:
@@ -30,6 +38,8 @@ class Deps:
             git=platform.git,
             keyring=platform.keyring,
             tokens=platform.tokens.accepting(functools.partial(_verify, platform)),
+            zone=platform.zone,
+            public_url=platform.public_url,
         )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from functions.codesets import origins
 from functions.codesets.deps import Deps
 from fuseml import githosts
-from fuseml.domain import events
+from fuseml.domain import errors, events
 from fuseml.domain.documents import document
 from fuseml.runtime import clock, cloudevents, secrets
 from fuseml.store import codesets, moves, paging, webhooks
+from fuseml.store import origins as stored_origins
 from fuseml.usecases import git_access
 
 
@@ -57,13 +59,20 @@ def register_codeset(
 ) -> tuple[codesets.Codeset, str, str]:
     """The codeset with the user name and password that git pushes with; with `begins` its repository has a commit. Raises InvalidError.
 
-    The repository comes first and its webhook last, with the stored secret: the next call repairs a crash in between, and two
+    Raises ConflictError for a copy of another repository. The repository comes first and its webhook last, with the stored secret: the next call repairs a crash in between, and two
     registrations at the same time agree on the secrets. A codeset that is registered anew after its deletion has new ones.
     """
     document.check_identifier("project", project)
     document.check_identifier("name", name)
     for label in labels:
         document.check_identifier("labels", label)
+    origins.expect_own(deps, project, name)
+    return _register(deps, project, name, description, labels, begins=begins)
+
+
+def _register(
+    deps: Deps, project: str, name: str, description: str, labels: Sequence[str], *, begins: bool
+) -> tuple[codesets.Codeset, str, str]:
     deps.git.create_repository(project, name)
     # Before the webhook is there: the push is published here.
     first = deps.git.begin(project, name, f"# {name}\n\n{description}".rstrip() + "\n") if begins else None
@@ -96,6 +105,25 @@ def register_codeset(
     return row, deps.git.replace_push(project, name, password), password
 
 
+def register_copy(
+    deps: Deps, project: str, name: str, description: str, labels: Sequence[str], *, url: str, host: str, vcs: str
+) -> tuple[codesets.Codeset, origins.Webhook | None]:
+    """The codeset that follows the repository at `url`, and the webhook there. A second call repairs a crash, and sets up the webhook again.
+
+    Raises InvalidError for the names or the address, ConflictError for a codeset that is not a copy of this repository.
+    """
+    document.check_identifier("project", project)
+    document.check_identifier("name", name)
+    for label in labels:
+        document.check_identifier("labels", label)
+    origin, service = origins.describe(deps, project, url, host, vcs)
+    # The origin first: a codeset without one takes pushes of people.
+    origins.add(deps, project, name, origin, service)
+    row, _, _ = _register(deps, project, name, description, labels, begins=False)
+    origins.request(deps, project, name)
+    return row, origins.set_up_webhook(deps, project, name)
+
+
 def _pushed(codeset: codesets.Codeset, push: githosts.Push) -> events.CodesetPushed:
     return events.CodesetPushed(
         project=codeset.project,
@@ -123,7 +151,8 @@ def rotate_webhook(deps: Deps, project: str, name: str, *, revoke: bool, by: str
         enqueued = cloudevents.enqueue(session, events.CodesetRotated(project=project, codeset=name, kind="webhook", revoked=revoke, by=by))
     cloudevents.relay(deps.store, deps.publisher, enqueued)
     deps.git.sign_webhooks(project, name, secret)
-    return secret, until
+    # The one that people enter is that of the repository elsewhere.
+    return origins.rotate(deps, project, name, revoke=revoke) or secret, until
 
 
 def rotate_password(deps: Deps, project: str, name: str, by: str) -> tuple[codesets.Codeset, str, str]:
@@ -132,6 +161,10 @@ def rotate_password(deps: Deps, project: str, name: str, by: str) -> tuple[codes
     After a crash before the git host has the new password, the next call, or the next registration, repairs it.
     """
     password = git_access.new_password()
+    with deps.store.read() as session:
+        origin = stored_origins.find(session, project, name)
+    if origin is not None:
+        raise errors.ConflictError(f"the codeset {project}/{name} is a copy; git pushes to its origin, {origin.url}")
     with deps.store.write() as session:
         row = codesets.codeset(session, project, name)
         codesets.replace_password(session, row, deps.keyring.seal(password))
@@ -143,10 +176,12 @@ def rotate_password(deps: Deps, project: str, name: str, by: str) -> tuple[codes
 def delete_codeset(deps: Deps, project: str, name: str) -> None:
     """Raises NotFoundError."""
     get_codeset(deps, project, name)
+    origins.leave(deps, project, name)
     # The repository first: after a crash in between the codeset can be deleted again; a new codeset must not get an old repository.
     deps.git.delete_repository(project, name)
     with deps.store.write() as session:
         codesets.delete_codeset(session, project, name)
         webhooks.forget_codeset(session, project, name)
+        stored_origins.forget(session, project, name)
         enqueued = cloudevents.enqueue(session, events.CodesetRemoved(project=project, codeset=name))
     cloudevents.relay(deps.store, deps.publisher, enqueued)

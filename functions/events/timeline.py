@@ -129,7 +129,7 @@ def delivery_outcome(consumption: ledger.Consumption, number: int) -> Outcome:
 
 def declined_delivery(row: decisions.DeclinedDelivery) -> Timeline:
     """The timeline of a webhook's delivery that became no event."""
-    sender = "a webhook of the git host" if row.ingress == "gitea" else f"a webhook of {row.ingress}"
+    sender = "a webhook of the git host" if row.ingress in ("gitea", "git") else f"a webhook of {row.ingress}"
     text = f"{sender}, delivery {row.delivery or 'without an id'}" + (f", for {row.subject}" if row.subject else "")
     link = Link(kind="origin", text=text, time=row.received)
     return Timeline(chain=[link], outcomes=[Outcome(state=row.outcome, reason=row.reason)])

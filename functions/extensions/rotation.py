@@ -27,7 +27,7 @@ class RotationResult(document.Model):
 def rotate(deps: Deps) -> RotationResult:
     """Seal all secrets with the newest key. A repetition changes nothing unless there is a newer key."""
     # Imported here: no other route needs the tables of codesets and applications.
-    from fuseml.store import applications, codesets
+    from fuseml.store import applications, codesets, origins
 
     if deps.renew is not None:
         deps.renew()
@@ -41,6 +41,7 @@ def rotate(deps: Deps) -> RotationResult:
     with deps.store.write() as session:
         codesets.reseal(session, hooks.change)
         webhooks.reseal(session, others.change)
+        origins.reseal(session, others.change)
         applications.reseal(session, served.change)
     unreadable = [*credentials.unreadable, *hooks.unreadable, *others.unreadable, *served.unreadable]
     return RotationResult(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import flask
 import pydantic
 import werkzeug.exceptions
 
-from functions.gitea_ingress import service
+from functions.gitea_ingress import origins, service
 from functions.gitea_ingress.deps import Deps
 from fuseml.domain import errors
 from fuseml.runtime import http
@@ -30,9 +33,22 @@ def register(api: http.Api, deps: Deps) -> None:
     @api.route("POST", "/webhooks/gitea", returns=Receipt, status=202, public=True, media=_MEDIA, refusals=(401,))
     def receive_git_webhook() -> Receipt:
         """Receive a delivery of a git host; its signature must fit the codeset's webhook secret."""
-        flask.request.max_content_length = gitea.MAX_BODY
-        try:
+        with _bounded():
             event, ignored = service.receive(deps, dict(flask.request.headers), flask.request.stream)
-        except werkzeug.exceptions.RequestEntityTooLarge as error:
-            raise errors.TooLargeError(f"the delivery is larger than {gitea.MAX_BODY} bytes, the most that git hosts send") from error
         return Receipt(event=event, ignored=ignored)
+
+    @api.route("POST", "/webhooks/git/<project>/<codeset>", returns=Receipt, status=202, public=True, media=_MEDIA, refusals=(401,))
+    def receive_origin_webhook(project: str, codeset: str) -> Receipt:
+        """Receive a delivery of the host of a codeset's origin; its proof must fit the secret of the origin's webhook."""
+        with _bounded():
+            event, ignored = origins.receive(deps, project, codeset, dict(flask.request.headers), flask.request.stream)
+        return Receipt(event=event, ignored=ignored)
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    flask.request.max_content_length = gitea.MAX_BODY
+    try:
+        yield
+    except werkzeug.exceptions.RequestEntityTooLarge as error:
+        raise errors.TooLargeError(f"the delivery is larger than {gitea.MAX_BODY} bytes, the most that git hosts send") from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fuseml import contents, engines, githosts, probes, servings
 from fuseml.contents import mlflow, trackers
 from fuseml.exports import openlineage
+from fuseml.githosts import origins
 from fuseml.platform import Platform
 from fuseml.runtime import clock, cloudevents, secrets, signing
 from fuseml.runtime.telemetry.conditions import Conditions
@@ -27,7 +28,8 @@ class Deps:
     faults. Steps register applications at `api_url`; it is empty where the registry has the address already. `lineage` receives the lineage of
     runs, if any, as jobs of `lineage_namespace` with links to `public_url`; it is left alone for `lineage_pause` seconds after a failure.
     Policies of retention are applied every `retention_interval` seconds, contents go `contents_grace` seconds after their artifact, and
-    leftovers of uploads are looked for every `leftovers_interval` seconds. `sweeping` is held during a sweep.
+    leftovers of uploads are looked for every `leftovers_interval` seconds. `origin_hosts` makes the clients of the hosts of origins; a codeset
+    follows its origin every `origin_interval` seconds without a report, too. `sweeping` is held during a sweep.
     """
 
     store: database.Database
@@ -57,6 +59,8 @@ class Deps:
     retention_interval: float = 3600
     contents_grace: float = retention.CONTENTS_GRACE
     leftovers_interval: float = 86_400
+    origin_hosts: origins.Connect = origins.connect
+    origin_interval: float = 300
     sweeping: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod

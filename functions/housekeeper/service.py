@@ -5,7 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from functions.housekeeper import addresses, archive, changes, datasets, health, lineage, models, previews, pushes, retention, schedules
+from functions.housekeeper import (
+    addresses,
+    archive,
+    changes,
+    commit_statuses,
+    datasets,
+    health,
+    lineage,
+    models,
+    origins,
+    previews,
+    pushes,
+    retention,
+    schedules,
+)
 from functions.housekeeper.deps import Deps
 from fuseml import servings
 from fuseml.domain import application, errors, events
@@ -28,9 +42,15 @@ _SWEEP = "/pingsources/housekeeper"
 
 
 def on_event(deps: Deps, event: events.Event) -> None:
-    """Sweep on a tick; compare the addresses of applications with a model that has changed."""
+    """Sweep on a tick; follow an origin that has changed; show the state of a run; compare the addresses of applications with a model that
+    has changed.
+    """
     if event.type == events.TICK:
         on_tick(deps, event)
+    elif event.type == events.CodesetReported.TYPE:
+        _repair(deps, origins.follow_reported, event)
+    elif event.type in commit_statuses.RUN_EVENTS:
+        commit_statuses.report_run(deps, event)
     elif event.type != events.CodesetPushed.TYPE and addresses.on_model_changed(deps, event):
         _repair(deps, serve, event)
 
@@ -87,6 +107,8 @@ def sweep(deps: Deps, tick: events.Event) -> None:
         archive.remove_logs,
         datasets.record_datasets,
         changes.record_changes,
+        origins.follow_origins,
+        commit_statuses.send_statuses,
         models.publish_missed_models,
         follow_addresses,
         health.check_health,

@@ -54,6 +54,7 @@ class FakeGitea:
     hooks: dict[tuple[str, str], list[Hook]] = field(default_factory=dict)
     pushers: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    statuses: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     _numbers: int = 0
 
     def __post_init__(self) -> None:
@@ -70,6 +71,7 @@ class FakeGitea:
             ("GET", "/repos/<org>/<repo>", self.get_repository),
             ("POST", "/repos/<org>/<repo>/contents/<path>", self.add_file),
             ("DELETE", "/repos/<org>/<repo>", self.delete_repository),
+            ("POST", "/repos/<org>/<repo>/statuses/<commit>", self.add_status),
             ("GET", "/repos/<org>/<repo>/hooks", self.list_hooks),
             ("POST", "/repos/<org>/<repo>/hooks", self.add_hook),
             ("DELETE", "/repos/<org>/<repo>/hooks/<int:number>", self.delete_hook),
@@ -257,6 +259,11 @@ class FakeGitea:
         sha, author, authored, committer, committed, message = text.split("\0")
         details = {"author": {"name": author, "date": authored}, "committer": {"name": committer, "date": committed}, "message": message}
         return {"sha": sha, "commit": details}
+
+    def add_status(self, request: Request, org: str, repo: str, commit: str) -> tuple[int, object]:
+        self._git(org, repo, "cat-file", "-e", f"{commit}^{{commit}}")
+        self.statuses.append((commit, request.get_json()))
+        return 201, self.statuses[-1][1]
 
     def get_blob(self, _: Request, org: str, repo: str, sha: str) -> tuple[int, object]:
         data = self._git(org, repo, "cat-file", "blob", sha)

@@ -110,16 +110,17 @@ def fake_gitea(folder: Path) -> Iterator[UnderTest]:
 @contextlib.contextmanager
 def real_gitea(folder: Path) -> Iterator[UnderTest]:
     """The Gitea git host with the real Gitea. Skips the test without its program."""
-    program = os.environ.get("FUSEML_GITEA")
-    if not program:
-        pytest.skip("needs FUSEML_GITEA, the path of the gitea program")
     receiver = gitea.Receiver()
-    with _running(program, folder) as (url, token), gitea.listening(receiver) as server:
+    with running_gitea(folder) as (url, token), gitea.listening(receiver) as server:
         yield UnderTest(githosts.connect(url, token, f"http://127.0.0.1:{server.port}"), receiver.deliveries)
 
 
 @contextlib.contextmanager
-def _running(program: str, folder: Path) -> Iterator[tuple[str, str]]:
+def running_gitea(folder: Path) -> Iterator[tuple[str, str]]:
+    """The address of a real Gitea and an administrator's token. Skips the test without its program."""
+    program = os.environ.get("FUSEML_GITEA")
+    if not program:
+        pytest.skip("needs FUSEML_GITEA, the path of the gitea program")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url, home = f"http://127.0.0.1:{port}", folder / "gitea"

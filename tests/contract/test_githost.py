@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fuseml.domain import errors
+from fuseml.domain import commit_statuses, errors
 from fuseml.domain.plans import step_cache
 from tests.component.githost import Clone, run_git
 from tests.contract import githosts
@@ -199,6 +199,21 @@ def test_an_export_requires_a_known_commit_and_an_empty_directory(under_test: Un
             under_test.host.export("demo", "particular", unknown, tmp_path / "out")
     with pytest.raises(errors.ConflictError):
         under_test.host.export("demo", "particular", commit, clone.folder)
+
+
+def test_a_status_is_shown_at_a_commit_where_the_host_has_a_place_for_it(under_test: UnderTest, tmp_path: Path) -> None:
+    clone = work(under_test, "shown", tmp_path / "work")
+    commit = clone.commit("first")
+    clone.git("push", "--quiet", "origin", "main")
+    status = commit_statuses.Status("fuseml/demo/train", "failure", "train-1 failed", "https://fuseml.example.com/runs/train-1")
+    for _ in range(2):
+        under_test.host.set_status("demo", "shown", commit, status)
+    if under_test.host.shows_statuses:
+        # The real Gitea answers 500.
+        with pytest.raises((errors.NotFoundError, errors.TemporaryError)):
+            under_test.host.set_status("demo", "shown", "f" * 40, status)
+        with pytest.raises(errors.NotFoundError):
+            under_test.host.set_status("demo", "missing", commit, status)
 
 
 def test_changed_paths_are_the_files_that_differ(under_test: UnderTest, tmp_path: Path) -> None:

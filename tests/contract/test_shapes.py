@@ -17,6 +17,7 @@ from functions.runs import routes as runs_routes
 from fuseml.cli import main
 from fuseml.client import (
     application_shapes,
+    codeset_shapes,
     event_shapes,
     identity_shapes,
     lineage_shapes,
@@ -40,6 +41,8 @@ RESPONSES: Mapping[str, Any] = {
     "GET /codesets": list[shapes.Codeset],
     "POST /codesets": shapes.Registration,
     "GET /codesets/{project}/{name}": shapes.Codeset,
+    "POST /codesets/{project}/{name}/origin": codeset_shapes.CopyRegistration,
+    "GET /codesets/{project}/{name}/status": codeset_shapes.CodesetStatus,
     "POST /codesets/{project}/{name}/webhook": shapes.WebhookSecret,
     "POST /codesets/{project}/{name}/password": shapes.Registration,
     "GET /workflows": list[shapes.Workflow],
@@ -142,6 +145,7 @@ NO_SHAPE = {
     "POST /runs/{name}/resume": "the client returns the request's id",
     "POST /extensions/discover": "the client returns the proposals, compared below",
     "POST /webhooks/gitea": "for git hosts",
+    "POST /webhooks/git/{project}/{codeset}": "for git hosts",
     "POST /webhooks/mlflow/{extension}": "for tracking servers",
 }
 OPEN = {shapes.Trigger: "the server documents a run's trigger as an open object"}

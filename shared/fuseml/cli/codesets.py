@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
-from fuseml.cli import completion, options, output, runs, session, terminal
+from fuseml.cli import codeset_status, completion, options, output, runs, session, terminal
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ _COLUMNS = (
     output.column("URL", "url"),
 )
 
-Location = Annotated[str, typer.Argument(metavar="LOCATION", help="Folder, or URL of a public git repository.")]
+OptionalLocation = Annotated[
+    str | None, typer.Argument(metavar="LOCATION", help="Folder, or URL of a public git repository.", show_default=False)
+]
 CodesetName = Annotated[str, options.option("--name", "-n", help="Name of the codeset.", autocompletion=completion.codesets)]
 Labels = Annotated[list[str] | None, options.option("--label", help="A label; may be repeated.")]
 Message = Annotated[str, options.option("--message", "-m", help="Commit message.")]
@@ -46,13 +48,17 @@ class Push(TyperCommand):
     epilog=options.examples(
         "fuseml codeset register . -p demo -n diabetes",
         "fuseml codeset register ./model -p demo -n diabetes --label sklearn",
+        "fuseml codeset register --url https://git.example.com/a/churn.git -n churn",
     )
 )
 def register(
     context: typer.Context,
-    location: Location,
     name: CodesetName,
     project: options.Project,
+    location: OptionalLocation = None,
+    url: Annotated[str, options.option("--url", help="Follow this repository elsewhere instead: its pushes become the codeset's.")] = "",
+    host: Annotated[str, options.option("--host", help="Its product: gitea, forgejo, github, gitlab or git.")] = "",
+    vcs: Annotated[str, options.option("--vcs", help="EXTENSION/SERVICE with its account; found by the address.")] = "",
     desc: options.Description = "",
     label: Labels = None,
     message: Message = "",
@@ -62,17 +68,32 @@ def register(
     ] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Register a codeset and push a folder's files to it.
+    """Register a codeset: push a folder, or follow a repository.
 
-    Creates the project if it does not exist. Files that .gitignore excludes are not pushed.
+    Creates the project if it does not exist. Files that .gitignore excludes are
+    not pushed. With --url the codeset is a copy of another repository; its
+    webhook is set up, or the command shows what to enter there.
     """
+    labels = [item for entry in label or [] for item in entry.split(",")]
+    if url:
+        if location is not None or message or user or password:
+            raise typer.BadParameter("a copy has no folder, message or account of its own", param_hint="'--url'")
+        registered = session.connect(context).codesets.register_copy(
+            project, name, url, description=desc, labels=labels, host=host, vcs=vcs
+        )
+        codeset_status.show_registration(format, registered)
+        return
+    if location is None:
+        raise typer.BadParameter("give the folder, or a repository by --url", param_hint="'LOCATION'")
+    if host or vcs:
+        raise typer.BadParameter("only a repository by --url has them", param_hint="'--host' / '--vcs'")
     from fuseml.client import pushes
 
     given = session.settings(context)
     given = dataclasses.replace(given, push_user=user or given.push_user, push_password=session.secret(password) or given.push_password)
     client = session.connect(context)
     with pushes.source(given, location) as folder:
-        registration = client.codesets.register(project, name, desc, [item for entry in label or [] for item in entry.split(",")])
+        registration = client.codesets.register(project, name, desc, labels)
         codeset = registration["codeset"]
         if format is output.Format.TABLE:
             terminal.echo(f"Codeset {codeset['url']} successfully registered.")
@@ -157,6 +178,23 @@ def list_(
 def get(context: typer.Context, name: CodesetName, project: options.Project, format: options.Output = output.Format.TABLE) -> None:
     """Show one codeset."""
     output.record(format, session.connect(context).codesets.get(project, name), _COLUMNS)
+
+
+@app.command(
+    cls=options.Named, epilog=options.examples("fuseml codeset status churn -p demo", "fuseml codeset status churn -p demo -o json")
+)
+def status(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the codeset.", autocompletion=completion.codesets)],
+    project: options.Project,
+    format: options.Output = output.Format.TABLE,
+) -> None:
+    """Show what is set up for a codeset, and what is missing.
+
+    For a copy of another repository: its webhook with the last delivery, the
+    rights of the token, the last synchronisation. Exit code 0 in any case.
+    """
+    codeset_status.show(format, session.connect(context).codesets.status(project, name))
 
 
 @app.command(

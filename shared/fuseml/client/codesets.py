@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from fuseml.client import shapes, transport
+from fuseml.client import codeset_shapes, shapes, transport
 
 
 class Codesets:
@@ -22,6 +22,20 @@ class Codesets:
         """Create the codeset and its project if they do not exist; the result has the URL and the credentials for pushing."""
         query = {"name": name, "project": project, "description": description, "labels": labels}
         return cast(shapes.Registration, self._http.change("POST", "/codesets", query=query))
+
+    def register_copy(
+        self, project: str, name: str, url: str, *, description: str = "", labels: Sequence[str] = (), host: str = "", vcs: str = ""
+    ) -> codeset_shapes.CopyRegistration:
+        """Register a codeset that follows the repository at `url`; a second call sets its webhook up again. `host` is the product of its host,
+        `vcs` the EXTENSION/SERVICE with the account; by default both follow from the address. Raises InvalidError, ConflictError.
+        """
+        query = {"url": url, "description": description, "labels": labels, "host": host, "vcs": vcs}
+        address = transport.address("codesets", project, name, "origin")
+        return cast(codeset_shapes.CopyRegistration, self._http.change("POST", address, query=query))
+
+    def status(self, project: str, name: str) -> codeset_shapes.CodesetStatus:
+        """What is set up for the codeset, and what is missing; the host of its origin is asked now. Raises NotFoundError."""
+        return cast(codeset_shapes.CodesetStatus, self._http.get_object(transport.address("codesets", project, name, "status")))
 
     def get(self, project: str, name: str) -> shapes.Codeset:
         """The codeset of that name. Raises NotFoundError."""

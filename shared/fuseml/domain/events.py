@@ -100,6 +100,18 @@ class CodesetRemoved(_AboutCodeset):
     TYPE: ClassVar[str] = "org.fuseml.codeset.removed.v1"
 
 
+class CodesetReported(_AboutCodeset):
+    """The host of the codeset's origin reports a change there; `delivery` is the id of its webhook's delivery. The codeset has yet to follow."""
+
+    TYPE: ClassVar[str] = "org.fuseml.codeset.reported.v1"
+    delivery: str
+    change: str = ""
+
+    @property
+    def identity(self) -> str:
+        return self.delivery
+
+
 class CodesetRotated(_AboutCodeset):
     """A secret of a codeset was replaced, by the caller `by`; with `revoked`, its former values ended with it."""
 
@@ -422,6 +434,7 @@ PAYLOADS: dict[str, type[Payload]] = {
         CodesetPushed,
         CodesetRegistered,
         CodesetRemoved,
+        CodesetReported,
         CodesetRotated,
         ExtensionRegistered,
         ExtensionRemoved,

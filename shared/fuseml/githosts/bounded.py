@@ -23,8 +23,8 @@ _BLOCK = 1 << 16
 
 
 @contextlib.contextmanager
-def client(url: str, username: str, password: str, *, seconds: float, size: int) -> Iterator[Urllib3HttpGitClient]:
-    """A client for the repository; without a password it sends no account.
+def client(url: str, username: str, password: str, *, seconds: float, size: int, thin_packs: bool = True) -> Iterator[Urllib3HttpGitClient]:
+    """A client for the repository; without a password it sends no account. Without `thin_packs` a fetched pack needs no other objects.
 
     Beyond `seconds`, or `size` bytes, its calls raise OSError. Raises the errors of dulwich and urllib3.
     """
@@ -32,18 +32,20 @@ def client(url: str, username: str, password: str, *, seconds: float, size: int)
 
     # Before the timer starts, so that no connection is cut off before the deadline.
     deadline = time.monotonic() + seconds
-    with _connections(seconds, deadline) as pool:
+    with connections(seconds, deadline) as pool:
         answers = _Answers(pool, seconds, deadline, size)
         bounded: Any = answers
         try:
             name = username if password else None
-            yield git.Urllib3HttpGitClient(f"{url.rstrip('/')}/", pool_manager=bounded, username=name, password=password)
+            yield git.Urllib3HttpGitClient(
+                f"{url.rstrip('/')}/", pool_manager=bounded, username=name, password=password, thin_packs=thin_packs
+            )
         finally:
             answers.close()
 
 
 @contextlib.contextmanager
-def _connections(seconds: float, deadline: float) -> Iterator[urllib3.PoolManager]:
+def connections(seconds: float, deadline: float) -> Iterator[urllib3.PoolManager]:
     """Connections that are cut off after some seconds: a timeout of a socket would apply to each byte of a slow server anew."""
     import urllib3
     from urllib3 import connection, connectionpool

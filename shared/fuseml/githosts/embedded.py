@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseml.domain import errors, plans, pushes
+from fuseml.domain import commit_statuses, errors, plans, pushes
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, first_commit, history, large_files, lfs, payload, port, shallow, submodules
@@ -36,6 +36,8 @@ class EmbeddedGitHost:
 
     Without `owned`, another process owns the folder: it is only read.
     """
+
+    shows_statuses = False
 
     def __init__(self, root: Path, url: str, limits: Limits = DEFAULT, *, owned: bool = True) -> None:
         self._root = root
@@ -98,6 +100,9 @@ class EmbeddedGitHost:
         # `smart_http` looks up the secret at each push.
         with self.open(project, codeset):
             pass
+
+    def set_status(self, project: str, codeset: str, commit: str, status: commit_statuses.Status) -> None:
+        """Does nothing: this host has no pages. The runs of a commit are in the API."""
 
     def grant_push(self, project: str, codeset: str, password: str) -> str:
         # `smart_http` checks the password and ignores the user name.

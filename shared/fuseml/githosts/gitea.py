@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fuseml.domain import errors, plans, pushes, urls
+from fuseml.domain import commit_statuses, errors, plans, pushes, urls
 from fuseml.domain.documents import document
 from fuseml.domain.plans import step_cache
 from fuseml.githosts import checkout, first_commit, gitea_api, gitea_commits, gitea_feed, history, limits
+from fuseml.githosts.origins.gitea import body as status_body
 from fuseml.githosts.port import Commit, Push
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class _Entry(NamedTuple):
 
 class GiteaHost:
     """The `GitHost` over the Gitea at `url`, with an administrator's `token`; its webhooks go to `webhooks`."""
+
+    shows_statuses = True
 
     def __init__(self, url: str, token: str, webhooks: str) -> None:
         self._api = gitea_api.Api(url, token)
@@ -125,6 +128,9 @@ class GiteaHost:
             if hook not in current[:1]:
                 with contextlib.suppress(errors.NotFoundError):
                     self._api.send("DELETE", f"{hooks}/{hook['id']}")
+
+    def set_status(self, project: str, codeset: str, commit: str, status: commit_statuses.Status) -> None:
+        self._api.send("POST", f"{_repository(project, codeset)}/statuses/{commit}", status_body(status))
 
     def grant_push(self, project: str, codeset: str, password: str) -> str:
         repository, pusher = _repository(project, codeset), _pusher(project, codeset)

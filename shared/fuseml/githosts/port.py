@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fuseml.domain import plans
+from fuseml.domain import commit_statuses, plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,17 @@ class Commit:
 
 
 class GitHost(Protocol):
-    """Repositories, one per codeset. The default branch is `main`, unless the first push to an empty repository creates another branch."""
+    """Repositories, one per codeset. The default branch is `main`, unless the first push to an empty repository creates another branch.
+
+    `shows_statuses` says whether the host has a place for commit statuses.
+    """
+
+    shows_statuses: bool
+
+    def set_status(self, project: str, codeset: str, commit: str, status: commit_statuses.Status) -> None:
+        """Show a status at a commit, in place of the one with the same context; nothing on a host without a place for it. Raises
+        NotFoundError for an unknown repository; for an unknown commit that, or what the host takes for a fault of its own.
+        """
 
     def create_repository(self, project: str, codeset: str) -> None:
         """Create an empty repository; an existing one stays unchanged. Raises InvalidError for an invalid name."""

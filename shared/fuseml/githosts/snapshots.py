@@ -83,7 +83,7 @@ def head(url: str, account: Account, branch: str = "", *, seconds: float = _SECO
     from dulwich import errors as git_errors
 
     _check(url)
-    with _translated(urls.shown(url)), _client(url, account, seconds, _ADVERTISEMENT) as git:
+    with translated(urls.shown(url)), _client(url, account, seconds, _ADVERTISEMENT) as git:
         answer = git.get_refs(b"")
         if git.dumb:
             raise git_errors.GitProtocolError("it does not speak git's smart protocol")
@@ -125,7 +125,7 @@ def _fetch(repository: Repo, url: str, account: Account, branch: str, limits: Li
     shown = urls.shown(url)
     chosen: list[ObjectID] = []
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as pack:
-        with _translated(shown), _client(url, account, seconds, limits.pack + _ADVERTISEMENT) as git:
+        with translated(shown), _client(url, account, seconds, limits.pack + _ADVERTISEMENT) as git:
 
             def determine_wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
                 if git.dumb:
@@ -141,7 +141,7 @@ def _fetch(repository: Repo, url: str, account: Account, branch: str, limits: Li
 
 
 @contextlib.contextmanager
-def _translated(shown: str) -> Iterator[None]:
+def translated(shown: str) -> Iterator[None]:
     """Raises TemporaryError for what a client of git raises about a repository that it cannot read."""
     import urllib3.exceptions
     from dulwich import errors as git_errors

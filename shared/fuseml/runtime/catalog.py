@@ -57,7 +57,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("artifacts", ("/artifacts", "/lineage"), events=True),
     Function("events", ("/events", "/why"), events=True),
     # GitHub's limit; a webhook lists the files of its commits.
-    Function("gitea_ingress", ("/webhooks/gitea",), max_body=25 << 20),
+    Function("gitea_ingress", ("/webhooks/gitea", "/webhooks/git"), max_body=25 << 20),
     Function("mlflow_ingress", ("/webhooks/mlflow",)),
     Function("dispatcher", events=True),
     Function("run_tracker", events=True),

@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 from fuseml.store.tables import webhook_rows
 
 if TYPE_CHECKING:
-    from fuseml.store.tables import codeset_rows
+    from fuseml.store.tables import codeset_rows, origin_rows
 
 
 def of_codeset(session: Session, row: codeset_rows.Codeset, now: str) -> Sequence[str]:
@@ -36,8 +36,9 @@ def replace_of_codeset(session: Session, row: codeset_rows.Codeset, sealed: str,
 
 
 def revoke_former(session: Session, row: codeset_rows.Codeset) -> None:
-    """End the validity of all replaced secrets of a codeset now."""
-    _delete(session, webhook_rows.FormerSecret.owner == _codeset(row))
+    """End the validity of all replaced secrets of a codeset and its origin now."""
+    for owner in (_codeset(row), _origin(row.project, row.name)):
+        _delete(session, webhook_rows.FormerSecret.owner == owner)
 
 
 def replace_of_tracker(session: Session, extension: str, sealed: str, until: str) -> bool:
@@ -53,8 +54,9 @@ def replace_of_tracker(session: Session, extension: str, sealed: str, until: str
 
 
 def forget_codeset(session: Session, project: str, name: str) -> None:
-    """Delete all former secrets of a deleted codeset."""
-    _delete(session, webhook_rows.FormerSecret.owner == f"codeset {project}/{name}")
+    """Delete all former secrets of a deleted codeset, and of its origin."""
+    for owner in (f"codeset {project}/{name}", _origin(project, name)):
+        _delete(session, webhook_rows.FormerSecret.owner == owner)
 
 
 def forget_tracker(session: Session, extension: str) -> None:
@@ -80,6 +82,18 @@ def reseal(session: Session, change: Callable[[str, str], str]) -> None:
         session.add(former)
 
 
+def of_origin(session: Session, row: origin_rows.CodesetOrigin, now: str) -> Sequence[str]:
+    """The valid secrets of an origin's webhooks at `now`, the current one first."""
+    return [row.secret, *_former(session, _origin(row.project, row.codeset), now)]
+
+
+def replace_of_origin(session: Session, row: origin_rows.CodesetOrigin, sealed: str, until: str) -> None:
+    """Store a new secret; the current one stays valid `until` then."""
+    session.add(webhook_rows.FormerSecret(owner=_origin(row.project, row.codeset), secret=row.secret, until=until))
+    row.secret = sealed
+    session.add(row)
+
+
 def _former(session: Session, owner: str, now: str) -> Sequence[str]:
     query = select(webhook_rows.FormerSecret.secret).where(
         webhook_rows.FormerSecret.owner == owner, col(webhook_rows.FormerSecret.until) > now
@@ -93,6 +107,10 @@ def _delete(session: Session, condition: object) -> None:
 
 def _codeset(row: codeset_rows.Codeset) -> str:
     return f"codeset {row.project}/{row.name}"
+
+
+def _origin(project: str, codeset: str) -> str:
+    return f"origin of {project}/{codeset}"
 
 
 def _tracker(extension: str) -> str:

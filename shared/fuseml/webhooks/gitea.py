@@ -95,6 +95,11 @@ def delivery_id(headers: wire.Headers) -> str:
     return wire.first(wire.lower(headers), *_DELIVERIES)
 
 
+def event(headers: wire.Headers) -> str:
+    """The name of the event in the headers; empty without one."""
+    return wire.first(wire.lower(headers), *_EVENTS)
+
+
 def sign(secret: str, body: bytes) -> str:
     """Gitea's signature of a body: HMAC-SHA256 in hexadecimal digits. Raises PermanentError for an empty secret."""
     return signatures.digest(secret, body).hex()

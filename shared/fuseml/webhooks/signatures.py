@@ -20,11 +20,21 @@ def digest(secret: str, signed: bytes) -> bytes:
 def digest_of(secret: str, parts: Iterable[bytes]) -> bytes:
     """HMAC-SHA256 of a body that is read in parts. Raises PermanentError for an empty secret."""
     if not secret:
-        raise errors.PermanentError(_UNCONFIGURED)
-    mac = hmac.new(secret.encode(), digestmod=hashlib.sha256)
+        raise unconfigured()
+    return digest_with(secret.encode(), parts)
+
+
+def digest_with(key: bytes, parts: Iterable[bytes]) -> bytes:
+    """HMAC-SHA256 of a body that is read in parts, with a key of bytes."""
+    mac = hmac.new(key, digestmod=hashlib.sha256)
     for part in parts:
         mac.update(part)
     return mac.digest()
+
+
+def unconfigured() -> errors.PermanentError:
+    """The refusal of every delivery where no secret is configured."""
+    return errors.PermanentError(_UNCONFIGURED)
 
 
 def same(expected: str, given: str) -> bool:
@@ -39,7 +49,7 @@ def verify_any(secrets: Sequence[str], verify: Callable[[str], None]) -> None:
     Raises the UnauthenticatedError of the current secret, and PermanentError without any secret.
     """
     if not secrets:
-        raise errors.PermanentError(_UNCONFIGURED)
+        raise unconfigured()
     current, *former = secrets
     try:
         verify(current)

@@ -12,7 +12,7 @@ import typer
 from fuseml.cli import codesets, options, session, terminal
 from fuseml.domain import errors
 
-_DEPLOYMENT = "infra.deploy"
+_DEPLOYMENT = "fuseml.deployment"
 
 
 def help_(

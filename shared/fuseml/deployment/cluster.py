@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 
-from infra.deploy import obstacles
-from infra.deploy.images import Images
+from fuseml.deployment import obstacles
+from fuseml.deployment.images import Images
 
 Object = dict[str, Any]
 
-ROOT = pathlib.Path(__file__).parents[2]
+_PACKAGE = pathlib.Path(__file__).parents[1]
 NAMESPACE, WORKLOADS = "fuseml", "fuseml-workloads"
 READY_SECONDS = 600.0
 """The time, from the start of the command, in which everything must become ready."""
@@ -68,9 +68,15 @@ def data(kind: str, name: str) -> dict[str, str]:
     return {key: base64.b64decode(value).decode() for key, value in values.items()} if kind == "secret" else values
 
 
+def place(folder: str) -> pathlib.Path:
+    """The folder of a kustomization, named as in the repository: packaged beside the library, or in a source tree."""
+    packaged = _PACKAGE / ("eventing" if folder == "eventing" else f"manifests/{folder}")
+    return packaged if packaged.exists() else _PACKAGE.parents[1] / folder
+
+
 def render(folder: str, images: Images) -> list[Object]:
     """The objects of a kustomization, with the images of this installation."""
-    documents = [document for document in yaml.safe_load_all(kubectl("kustomize", str(ROOT / folder))) if document]
+    documents = [document for document in yaml.safe_load_all(kubectl("kustomize", str(place(folder)))) if document]
     for container in containers(documents):
         container["image"] = images.of(container["image"])
     return documents

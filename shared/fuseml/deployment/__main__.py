@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from fuseml import deployment
+from fuseml.deployment import cluster, functions, images, pod_security, tryout
 from fuseml.domain.images import mirrored
 from fuseml.runtime import clock, settings
-from infra import deploy
-from infra.deploy import cluster, functions, images, pod_security, tryout
 
 IMAGE = settings.Settings().functions_image
 MIRROR = "FUSEML_REGISTRY"
@@ -213,7 +213,7 @@ def down(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="task", description=(deploy.__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="task", description=(deployment.__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="deploy | undeploy")
     deploy_parser = commands.add_parser(
         "deploy", help="deploy everything, or the named functions", epilog=f"From the environment: {', '.join(SECRETS)}."

@@ -14,7 +14,7 @@ project = "FuseML"
 version = release = fuseml.__version__
 extensions = ["myst_parser"]
 root_doc = "docs/index"
-include_patterns = ["docs/*.md", "*.md", "infra/*.md", "infra/decisions/*.md"]
+include_patterns = ["docs/*.md", "docs/tools/*.md", "*.md", "infra/*.md", "infra/decisions/*.md"]
 exclude_patterns = [".*", "shared", "functions", "tests", "knative", "eventing"]
 
 # The anchors of headings, as git hosts make them.

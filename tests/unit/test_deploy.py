@@ -16,8 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseml.deployment import __main__ as command
-from fuseml.deployment import cluster, functions, images, obstacles
+from fuseml.deployment import cluster, command, functions, images, obstacles
 from fuseml.domain.images import installed, mirrored
 from fuseml.runtime import secrets, signing
 from tests import waiting
@@ -184,7 +183,7 @@ def test_images_that_users_name_stay_as_they_are() -> None:
 
 
 def test_the_list_of_images_names_each_with_its_copy(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["deploy", "--list-images", "--registry", "m.example.com"]) == 0
+    assert command.main(["deploy", "--list-images", "--registry", "m.example.com"], {}) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert {name for name, _ in lines} == command.all_images()
     assert {f"ghcr.io/fuseml/{step}:v1" for step in ("mlflow-builder", "predictor", "scorer", "evaluator", "ranker", "workload")} <= {

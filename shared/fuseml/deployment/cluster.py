@@ -15,6 +15,7 @@ import yaml
 
 from fuseml.deployment import obstacles
 from fuseml.deployment.images import Images
+from fuseml.domain import inert_text
 
 Object = dict[str, Any]
 
@@ -32,7 +33,8 @@ class DeployError(Exception):
 
 def report(text: str) -> None:
     """Print a line of progress, with the seconds since the start of the command."""
-    sys.stdout.write(f"{time.monotonic() - STARTED:6.1f} s  {text}\n")
+    # Names and messages of the cluster may hold sequences that a terminal obeys.
+    sys.stdout.write(f"{time.monotonic() - STARTED:6.1f} s  {inert_text.visible(text)}\n")
     sys.stdout.flush()
 
 
@@ -57,7 +59,7 @@ def kn(*arguments: str) -> str:
 
 def find(kind: str, name: str, namespace: str = NAMESPACE) -> Object | None:
     """The object; None if it does not exist."""
-    text = kubectl("get", kind, name, "--namespace", namespace, "--output", "json", "--ignore-not-found")
+    text = kubectl("get", kind, name, *(["--namespace", namespace] if namespace else []), "--output", "json", "--ignore-not-found")
     found: Object | None = json.loads(text) if text.strip() else None
     return found
 
@@ -184,9 +186,24 @@ def replace_stale_pods(name: str) -> None:
 def not_ready(kind: str, name: str) -> str | None:
     """The reason why the object is not ready; None when its present generation is."""
     found = find(kind, name)
-    status = (found or {}).get("status", {})
+    return not_ready_reason(found) if found else "its status is not known yet"
+
+
+def not_ready_reason(item: Mapping[str, Any]) -> str | None:
+    """As `not_ready`, of an object that was read."""
+    status = item.get("status") or {}
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     condition = conditions.get("Ready") or {"status": "Unknown", "message": "its status is not known yet"}
-    if found and condition["status"] == "True" and status.get("observedGeneration") == found["metadata"]["generation"]:
+    if condition["status"] == "True" and status.get("observedGeneration") == item["metadata"]["generation"]:
         return None
     return f"{condition.get('reason', '')} {condition.get('message', '')}".strip() or "not ready yet"
+
+
+def list_objects(kind: str) -> list[Object]:
+    """The objects of a kind in the namespace of the functions; empty where the cluster does not know the kind."""
+    try:
+        return _items(kind)
+    except DeployError as error:
+        if "the server doesn't have a resource type" in str(error):
+            return []
+        raise

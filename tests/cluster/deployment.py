@@ -90,7 +90,7 @@ def undeploy() -> None:
 
 
 def _task(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    return commands.run([sys.executable, "-m", "infra.deploy", *arguments], cwd=ROOT, patience=2 * CLUSTER_PATIENCE, code=code)
+    return commands.run([sys.executable, "-m", "fuseml.deployment", *arguments], cwd=ROOT, patience=2 * CLUSTER_PATIENCE, code=code)
 
 
 @dataclass(frozen=True)

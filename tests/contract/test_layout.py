@@ -39,7 +39,7 @@ def relative(path: pathlib.Path) -> str:
 READERS = re.compile(
     # Steps are separate programs in containers; their environment is their interface, and so are those that move artifacts beside them.
     # MLflow starts `tracking_app` in a process of its own. `fuseml.Client` reads what the command reads.
-    r"functions/[^/]+/main\.py|shared/fuseml/cli/(main|settings)\.py|shared/fuseml/(store/migrations|servings)/__main__\.py|shared/fuseml/client/session\.py"
+    r"functions/[^/]+/main\.py|shared/fuseml/cli/(main|settings)\.py|shared/fuseml/(store/migrations|servings|deployment)/__main__\.py|shared/fuseml/client/session\.py"
     r"|shared/fuseml/steps/.*|shared/fuseml/examples/.*"
     r"|shared/fuseml/embedded/tracking_app\.py|shared/fuseml/artifactstores/(fetch|collect|convert)\.py"
     r"|shared/fuseml/agents/(folder_store|command)\.py|shared/fuseml/workloads/trainer\.py"

@@ -6,7 +6,7 @@ import urllib.parse
 
 import pytest
 
-from infra.deploy import functions, tryout
+from fuseml.deployment import functions, tryout
 from tests.contract.manifests import MANIFESTS, Object
 
 S3_MANIFEST = "infra/integrations/s3/s3.yaml"

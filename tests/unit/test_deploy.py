@@ -16,10 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuseml.deployment import cluster, command, functions, images, obstacles
 from fuseml.domain.images import installed, mirrored
 from fuseml.runtime import secrets, signing
-from infra.deploy import __main__ as command
-from infra.deploy import cluster, functions, images, obstacles
 from tests import waiting
 from tests.contract.manifests import ROOT, documents
 
@@ -184,7 +183,7 @@ def test_images_that_users_name_stay_as_they_are() -> None:
 
 
 def test_the_list_of_images_names_each_with_its_copy(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["deploy", "--list-images", "--registry", "m.example.com"]) == 0
+    assert command.main(["deploy", "--list-images", "--registry", "m.example.com"], {}) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert {name for name, _ in lines} == command.all_images()
     assert {
@@ -206,7 +205,7 @@ def test_an_interruption_is_one_line_and_exit_code_130(tmp_path: pathlib.Path) -
     program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with subprocess.Popen(
-        [sys.executable, "-m", "infra.deploy", "deploy"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "fuseml.deployment", "deploy"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
     ) as process:  # fmt: skip
         waiting.wait_until((tmp_path / "called").exists, "the first call of kubectl")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from fuseml.deployment import pod_security
 from fuseml.engines.tekton import Settings, render
-from infra.deploy import pod_security
 from tests.contract.manifests import ROOT, documents
 from tests.unit import tekton_plans
 

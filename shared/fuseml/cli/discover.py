@@ -1,12 +1,12 @@
 """`fuseml extension discover`: probes of tools, and proposals of extension records for them.
 
 The server probes given URLs and its own MLflow, because it has to reach them. The command itself reads the user's environment and probes
-the tools named there: the server receives them only when they are registered.
+the tools named there, or lists those of the user's cluster: the server receives them only when they are registered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -18,6 +18,7 @@ from fuseml.domain import errors
 if TYPE_CHECKING:
     from fuseml.client import registry_shapes
     from fuseml.client.api import Client
+    from fuseml.domain.installation import findings
     from fuseml.domain.registry import extension
 
 
@@ -56,16 +57,25 @@ def discover(
     context: typer.Context,
     urls: Annotated[list[str] | None, typer.Argument(help="URLs to probe, at most 20.", metavar="URL", show_default=False)] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Register new tools.")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Look into the cluster of your kubeconfig instead.")] = False,
+    zone: Annotated[str | None, options.option("--zone", "-z", help="With --cluster: the zone of the records.")] = None,
     format: options.Output = output.Format.TABLE,
 ) -> None:
     """Find tools and propose extension records for them.
 
     Probes the given URLs, or else the server's own MLflow and the tools of your environment: MLFLOW_TRACKING_URI, AWS_* and ~/.aws.
+    With --cluster, kubectl lists services, addresses and APIs; nothing is probed, and no account is read.
     """
+    if cluster and urls:
+        raise typer.BadParameter("give URLs or --cluster, not both")
+    if zone is not None and not cluster:
+        raise typer.BadParameter("--zone is for --cluster only")
     client = session.connect(context)
-    proposals: list[registry_shapes.Proposal] = (
-        list(client.extensions.discover(urls, apply=apply)) if urls else _without_urls(context, client, apply)
-    )
+    proposals: list[registry_shapes.Proposal]
+    if cluster:
+        proposals = _of_cluster(context, client, zone, apply)
+    else:
+        proposals = list(client.extensions.discover(urls, apply=apply)) if urls else _without_urls(context, client, apply)
     output.listing(format, proposals, _COLUMNS, "There is nothing to probe; give a URL, or set MLFLOW_TRACKING_URI or AWS_ENDPOINT_URL.")
     if format is not output.Format.TABLE:
         return
@@ -83,7 +93,6 @@ def _without_urls(context: typer.Context, client: Client, apply: bool) -> list[r
 
 
 def _of_environment(client: Client, variables: Mapping[str, str], probed: set[str], apply: bool) -> Sequence[registry_shapes.Proposal]:
-    from fuseml.domain.registry import extension
     from fuseml.probes import discovery, environment, targets
 
     tools = environment.find(
@@ -91,9 +100,6 @@ def _of_environment(client: Client, variables: Mapping[str, str], probed: set[st
         _text_of(variables, "AWS_SHARED_CREDENTIALS_FILE", "credentials"),
         _text_of(variables, "AWS_CONFIG_FILE", "config"),
     )
-
-    def create(draft: extension.Extension) -> extension.Extension:
-        return extension.Extension.model_validate(client.extensions.register(draft.model_dump(mode="json", exclude_defaults=True)))
 
     registered = {
         targets.normalise(endpoint["url"]): record["id"]
@@ -103,8 +109,47 @@ def _of_environment(client: Client, variables: Mapping[str, str], probed: set[st
     }
     proposals = discovery.propose([tool for tool in tools if targets.normalise(tool.url) not in probed], registered)
     if apply:
-        proposals = [discovery.register(proposal, create) for proposal in proposals]
+        proposals = [discovery.register(proposal, _creator(client)) for proposal in proposals]
     return [cast("registry_shapes.Proposal", discovery.without_secrets(proposal).model_dump(mode="json")) for proposal in proposals]
+
+
+def _of_cluster(context: typer.Context, client: Client, zone: str | None, apply: bool) -> list[registry_shapes.Proposal]:
+    from fuseml.domain.installation import findings
+    from fuseml.domain.registry import extension
+    from fuseml.installing import discovery as clusters
+    from fuseml.installing import programs
+    from fuseml.probes import discovery
+
+    runner = programs.Programs(session.settings(context).environment)
+    found, missing = clusters.discover(runner, clusters.zone(runner) if zone is None else zone)
+    for right in missing:
+        terminal.echo(f"warning: the account of the kubeconfig may not {right}; what only that shows is missing below", err=True)
+    records = [extension.Extension.model_validate(record) for record in client.extensions.list()]
+
+    def proposal(finding: findings.Finding) -> discovery.Proposal:
+        known = findings.registered(finding, records)
+        if known:
+            return discovery.Proposal(url=finding.internal, state="known", id=known, message=f"registered as {known}")
+        return discovery.Proposal(url=finding.internal, state="new", extension=finding.draft, message=_note(finding))
+
+    proposals = [proposal(finding) for finding in found]
+    if apply:
+        proposals = [discovery.register(item, _creator(client)) for item in proposals]
+    return [cast("registry_shapes.Proposal", item.model_dump(mode="json")) for item in proposals]
+
+
+def _note(finding: findings.Finding) -> str:
+    needs_account = any(service.auth_required for service in finding.draft.services)
+    return f"{finding.origin}; add its account by `fuseml extension credentials add`" if needs_account else finding.origin
+
+
+def _creator(client: Client) -> Callable[[extension.Extension], extension.Extension]:
+    def create(draft: extension.Extension) -> extension.Extension:
+        from fuseml.domain.registry import extension
+
+        return extension.Extension.model_validate(client.extensions.register(draft.model_dump(mode="json", exclude_defaults=True)))
+
+    return create
 
 
 def _text_of(variables: Mapping[str, str], variable: str, name: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuseml.cli import apply, discover, extension_parts, impact, options, output, records, session, terminal
+from fuseml.cli import apply, discover, extension_parts, impact, options, output, records, session, terminal, tools
 from fuseml.domain import errors
 
 if TYPE_CHECKING:
@@ -19,9 +19,19 @@ app.add_typer(extension_parts.credentials, name="credentials")
 app.command(epilog=options.examples("fuseml extension apply -f registry/", "fuseml extension apply -f registry/ --prune --dry-run"))(
     apply.apply
 )
-app.command(epilog=options.examples("fuseml extension discover", "fuseml extension discover http://minio.example:9000 --apply"))(
-    discover.discover
+app.command(
+    epilog=options.examples(
+        "fuseml extension discover", "fuseml extension discover http://minio.example:9000 --apply", "fuseml extension discover --cluster"
+    )
+)(discover.discover)
+
+app.command(no_args_is_help=True, epilog=options.examples("fuseml extension install mlflow", "fuseml extension install ./feast --dry-run"))(
+    tools.install
 )
+app.command(
+    no_args_is_help=True,
+    epilog=options.examples("fuseml extension uninstall mlflow --dry-run", "fuseml extension uninstall kserve --with-requirements"),
+)(tools.uninstall)
 
 Product = Annotated[str | None, options.option("--product", help="Product, such as mlflow.")]
 Version = Annotated[str | None, options.option("--version", help="Version of the product.")]

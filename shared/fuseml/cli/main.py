@@ -26,6 +26,7 @@ from fuseml.cli import (
     codesets,
     config,
     current,
+    deployment,
     events,
     extensions,
     failure,
@@ -66,7 +67,7 @@ app.command(no_args_is_help=True, epilog=options.examples("fuseml login https://
 )
 app.command(epilog=options.examples("fuseml logout"))(sign_in.logout)
 app.command(epilog=options.examples("fuseml whoami"))(sign_in.whoami)
-app.command(epilog=options.examples("fuseml status"))(server.status)
+app.command(epilog=options.examples("fuseml status", "fuseml status --cluster"))(server.status)
 app.command(epilog=options.examples("fuseml version -o json", "fuseml version --plugins"))(server.version)
 app.command(no_args_is_help=True, epilog=options.examples("fuseml backup fuseml.backup", "fuseml backup /mnt/disk/$(date +%F).fuseml"))(
     backup.backup
@@ -85,8 +86,13 @@ app.command(name="delete", epilog=options.examples("fuseml delete diabetes"), **
 app.command(name="create-org", epilog=options.examples("fuseml create-org demo"), **_HIDDEN)(projects.create)
 app.command(name="target", epilog=options.examples("fuseml target demo"), **_HIDDEN)(projects.set_)
 _FREE = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["-h", "--help"]}
-app.command(name="install", hidden=True, context_settings=_FREE, epilog=options.examples("fuseml install --image IMAGE"))(original.install)
-app.command(name="uninstall", hidden=True, context_settings=_FREE, epilog=options.examples("fuseml uninstall"))(original.uninstall)
+app.command(context_settings=_FREE, epilog=options.examples("fuseml install --dry-run", "fuseml install --image IMAGE --dry-run"))(
+    deployment.install
+)
+app.command(context_settings=_FREE, epilog=options.examples("fuseml upgrade --dry-run", "fuseml upgrade --registry MIRROR"))(
+    deployment.upgrade
+)
+app.command(context_settings=_FREE, epilog=options.examples("fuseml uninstall", "fuseml uninstall --yes"))(deployment.uninstall)
 for _name, _group in (
     ("project", projects.app),
     ("codeset", codesets.app),

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from fuseml.cli import codesets, options, session, terminal
-from fuseml.domain import errors
-
-_DEPLOYMENT = "infra.deploy"
 
 
 def help_(
@@ -41,36 +35,3 @@ def delete(context: typer.Context, name: options.Name, project: options.Project)
         terminal.echo(
             f"Application {application} still serves a model of it; `fuseml application delete {application}` stops that.", err=True
         )
-
-
-def install(context: typer.Context) -> None:
-    """Deploy FuseML to the cluster of the current kubeconfig.
-
-    As `task deploy`, whose options it takes; in a clone of the repository.
-    """
-    _deploy("deploy", context.args)
-
-
-def uninstall(context: typer.Context) -> None:
-    """Remove FuseML from the cluster of the current kubeconfig.
-
-    As `task undeploy`; the data are removed, too. In a clone of the
-    repository.
-    """
-    _deploy("undeploy", context.args)
-
-
-def _deploy(action: str, arguments: list[str]) -> None:
-    if not _is_clone():
-        raise errors.PermanentError(
-            f"an installed command has no manifests to {action}; in a clone of the repository, `uv run task {action} -- --help` does it "
-            "(docs/deployment.md); `fuseml up` runs FuseML on this machine"
-        )
-    raise typer.Exit(subprocess.run([sys.executable, "-m", _DEPLOYMENT, action, *arguments], check=False).returncode)
-
-
-def _is_clone() -> bool:
-    try:
-        return importlib.util.find_spec(_DEPLOYMENT) is not None
-    except ModuleNotFoundError:
-        return False

@@ -111,11 +111,20 @@ def up(
     raise typer.Exit(server.serve(server_options))
 
 
-def status(context: typer.Context, format: options.Output = output.Format.TABLE) -> None:
+def status(
+    context: typer.Context,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Of FuseML on the cluster of your kubeconfig.")] = False,
+    format: options.Output = output.Format.TABLE,
+) -> None:
     """Show the readiness of the server and its components.
 
     Exit code 1 if the server is not ready.
     """
+    if cluster:
+        from fuseml.cli import deployment
+
+        deployment.status(format)
+        return
     client = session.connect(context)
     readiness = client.readiness()
     if format is output.Format.TABLE:

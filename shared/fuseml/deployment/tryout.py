@@ -11,8 +11,8 @@ import secrets
 import time
 from collections.abc import Mapping
 
-from infra.deploy import cluster
-from infra.deploy.images import Images
+from fuseml.deployment import cluster
+from fuseml.deployment.images import Images
 
 POSTGRESQL_IMAGE = "docker.io/library/postgres:17.6"
 GITEA_IMAGE = "docker.io/gitea/gitea:1.26.0-rootless"

@@ -9,7 +9,7 @@ import copy
 import json
 from collections.abc import Iterable, Mapping
 
-from infra.deploy import cluster
+from fuseml.deployment import cluster
 
 LABEL = "pod-security.kubernetes.io/enforce"
 """The label of a namespace with the pod security standard that it enforces."""

@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
-from infra.deploy import obstacles
-from infra.deploy.images import Images
+from fuseml.deployment import obstacles
+from fuseml.deployment.images import Images
+from fuseml.domain import inert_text
 
 Object = dict[str, Any]
 
-ROOT = pathlib.Path(__file__).parents[2]
+_PACKAGE = pathlib.Path(__file__).parents[1]
 NAMESPACE, WORKLOADS = "fuseml", "fuseml-workloads"
 READY_SECONDS = 600.0
 """The time, from the start of the command, in which everything must become ready."""
@@ -32,7 +33,8 @@ class DeployError(Exception):
 
 def report(text: str) -> None:
     """Print a line of progress, with the seconds since the start of the command."""
-    sys.stdout.write(f"{time.monotonic() - STARTED:6.1f} s  {text}\n")
+    # Names and messages of the cluster may hold sequences that a terminal obeys.
+    sys.stdout.write(f"{time.monotonic() - STARTED:6.1f} s  {inert_text.visible(text)}\n")
     sys.stdout.flush()
 
 
@@ -57,7 +59,7 @@ def kn(*arguments: str) -> str:
 
 def find(kind: str, name: str, namespace: str = NAMESPACE) -> Object | None:
     """The object; None if it does not exist."""
-    text = kubectl("get", kind, name, "--namespace", namespace, "--output", "json", "--ignore-not-found")
+    text = kubectl("get", kind, name, *(["--namespace", namespace] if namespace else []), "--output", "json", "--ignore-not-found")
     found: Object | None = json.loads(text) if text.strip() else None
     return found
 
@@ -68,9 +70,15 @@ def data(kind: str, name: str) -> dict[str, str]:
     return {key: base64.b64decode(value).decode() for key, value in values.items()} if kind == "secret" else values
 
 
+def place(folder: str) -> pathlib.Path:
+    """The folder of a kustomization, named as in the repository: packaged beside the library, or in a source tree."""
+    packaged = _PACKAGE / ("eventing" if folder == "eventing" else f"manifests/{folder}")
+    return packaged if packaged.exists() else _PACKAGE.parents[1] / folder
+
+
 def render(folder: str, images: Images) -> list[Object]:
     """The objects of a kustomization, with the images of this installation."""
-    documents = [document for document in yaml.safe_load_all(kubectl("kustomize", str(ROOT / folder))) if document]
+    documents = [document for document in yaml.safe_load_all(kubectl("kustomize", str(place(folder)))) if document]
     for container in containers(documents):
         container["image"] = images.of(container["image"])
     return documents
@@ -178,9 +186,24 @@ def replace_stale_pods(name: str) -> None:
 def not_ready(kind: str, name: str) -> str | None:
     """The reason why the object is not ready; None when its present generation is."""
     found = find(kind, name)
-    status = (found or {}).get("status", {})
+    return not_ready_reason(found) if found else "its status is not known yet"
+
+
+def not_ready_reason(item: Mapping[str, Any]) -> str | None:
+    """As `not_ready`, of an object that was read."""
+    status = item.get("status") or {}
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     condition = conditions.get("Ready") or {"status": "Unknown", "message": "its status is not known yet"}
-    if found and condition["status"] == "True" and status.get("observedGeneration") == found["metadata"]["generation"]:
+    if condition["status"] == "True" and status.get("observedGeneration") == item["metadata"]["generation"]:
         return None
     return f"{condition.get('reason', '')} {condition.get('message', '')}".strip() or "not ready yet"
+
+
+def list_objects(kind: str) -> list[Object]:
+    """The objects of a kind in the namespace of the functions; empty where the cluster does not know the kind."""
+    try:
+        return _items(kind)
+    except DeployError as error:
+        if "the server doesn't have a resource type" in str(error):
+            return []
+        raise

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from fuseml import deployment
+from fuseml.deployment import cluster, functions, images, pod_security, prerequisites, tryout
 from fuseml.domain.images import mirrored
 from fuseml.runtime import clock, settings
-from infra import deploy
-from infra.deploy import cluster, functions, images, pod_security, tryout
 
 IMAGE = settings.Settings().functions_image
 MIRROR = "FUSEML_REGISTRY"
@@ -43,11 +42,6 @@ IMAGES = {
 """Image in the manifests -> the option that replaces it."""
 MLFLOW = "ghcr.io/fuseml/steps:0.1.0"
 """The image of infra/integrations/mlflow."""
-REQUIRED = {
-    "services.serving.knative.dev": "Knative Serving",
-    "brokers.eventing.knative.dev": "Knative Eventing",
-    "pipelineruns.tekton.dev": "Tekton Pipelines",
-}
 SECRETS = (
     "FUSEML_DATABASE_URL",
     "FUSEML_GIT_TOKEN",
@@ -62,17 +56,15 @@ the account at an S3 server belongs to FUSEML_CONTENTS_URL."""
 TEKTON = "infra/integrations/tekton"
 
 
-def check_platform() -> None:
-    """Check the cluster and the programs. Raises DeployError if the cluster is unreachable or lacks a required platform."""
-    definitions = set(
-        cluster.kubectl("get", "customresourcedefinitions", "--output", "name")
-        .replace("customresourcedefinition.apiextensions.k8s.io/", "")
-        .split()
-    )
-    missing = [product for definition, product in REQUIRED.items() if definition not in definitions]
-    if missing:
-        raise cluster.DeployError(f"the cluster has no {', no '.join(missing)}; install it first")
-    cluster.run("kn", "version")
+def chosen_images(options: argparse.Namespace, stored: Mapping[str, str]) -> images.Images:
+    """The images of an installation, by the options and the mirror that the cluster knows."""
+    given = {name: vars(options)[field] for name, field in IMAGES.items() if vars(options)[field]}
+    return images.Images(given, vars(options)[MIRROR] or stored.get(MIRROR, ""))
+
+
+def functions_folder(options: argparse.Namespace) -> str:
+    """The kustomization of the functions."""
+    return "infra/kubernetes/warm" if options.warm else "knative"
 
 
 def up(options: argparse.Namespace) -> None:
@@ -80,13 +72,11 @@ def up(options: argparse.Namespace) -> None:
     if options.list_images:
         sys.stdout.write(images.table(all_images(), vars(options)[MIRROR]))
         return
-    check_platform()
+    prerequisites.require(prerequisites.check())
     stored = cluster.data("configmap", "fuseml")
-    mirror = vars(options)[MIRROR] or stored.get(MIRROR, "")
-    given = {name: vars(options)[field] for name, field in IMAGES.items() if vars(options)[field]}
-    installed = images.Images(given, mirror)
-    folder = "infra/kubernetes/warm" if options.warm else "knative"
-    services = {service["metadata"]["name"]: service for service in cluster.render(folder, installed)}
+    installed = chosen_images(options, stored)
+    mirror = installed.mirror
+    services = {service["metadata"]["name"]: service for service in cluster.render(functions_folder(options), installed)}
     names = [name.replace("_", "-") for name in options.functions] or list(services)
     unknown = [name for name in names if name not in services]
     if unknown:
@@ -94,9 +84,9 @@ def up(options: argparse.Namespace) -> None:
     cluster.remember_events()
     if options.functions:
         if not stored:
-            raise cluster.DeployError("FuseML is not deployed on this cluster; run `task deploy` without names first")
+            raise cluster.DeployError("FuseML is not deployed on this cluster; run the command without names first")
         if "FUSEML_EVENT_KEYS" not in cluster.data("secret", "fuseml"):
-            raise cluster.DeployError("the deployed version does not sign events; upgrade it by `task deploy` without names first")
+            raise cluster.DeployError("the deployed version does not sign events; upgrade it by the command without names first")
         digest = functions.configuration_digest()
         for name in names:
             functions.deploy_service(services[name], digest)
@@ -112,7 +102,7 @@ def up(options: argparse.Namespace) -> None:
     config["data"] |= {variable: vars(options)[variable] for variable in OPTIONS}
     config["data"]["FUSEML_FUNCTIONS_IMAGE"] = installed.of(IMAGE)
     deployed = tryout.without_trial(stored, tryout.S3_SETTINGS)
-    secrets = _nonempty({name: os.environ.get(name, "") for name in SECRETS})
+    secrets = _nonempty({name: options.environment.get(name, "") for name in SECRETS})
     defaults = initial_settings(mirror) | {name: moved(name, value, mirror) for name, value in _nonempty(deployed).items()}
     pod_security.allow_image_builds(
         surroundings, allowed=(config["data"]["FUSEML_IMAGE_BUILDS"] or defaults["FUSEML_IMAGE_BUILDS"]) == "yes"
@@ -214,12 +204,12 @@ def down(options: argparse.Namespace) -> None:
     cluster.wait("namespaces removed", remaining)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="task", description=(deploy.__doc__ or "").splitlines()[0])
-    commands = parser.add_subparsers(required=True, metavar="deploy | undeploy")
+def parser(deploy: str = "task deploy") -> argparse.ArgumentParser:
+    """The commands and their options; `deploy` is the command line that help and refusals show."""
+    commands_parser = argparse.ArgumentParser(prog="task", description=(deployment.__doc__ or "").splitlines()[0])
+    commands = commands_parser.add_subparsers(required=True, metavar="deploy | undeploy")
     deploy_parser = commands.add_parser(
-        "deploy", help="deploy everything, or the named functions", epilog=f"From the environment: {', '.join(SECRETS)}."
+        "deploy", prog=deploy, help="deploy everything, or the named functions", epilog=f"From the environment: {', '.join(SECRETS)}."
     )
     deploy_parser.add_argument("functions", nargs="*", metavar="FUNCTION", help="deploy only these functions; default: everything")
     deploy_parser.add_argument("--image", default="", metavar="NAME", help=f"image of the functions (default: {IMAGE}, or the mirror's)")
@@ -240,7 +230,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     undeploy_parser = commands.add_parser("undeploy", help="remove everything, data included")
     undeploy_parser.add_argument("--yes", action="store_true", help="do not ask")
     undeploy_parser.set_defaults(command=down)
-    options = parser.parse_args(arguments)
+    return commands_parser
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the command; secrets come from the environment. Returns the exit code."""
+    options = parser().parse_args(arguments, argparse.Namespace(environment=environment))
     try:
         options.command(options)
     except cluster.DeployError as error:
@@ -250,7 +245,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("\ninterrupted; run the same command again to continue\n")
         return 130
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 
 import yaml
 
+from fuseml.deployment import cluster, obstacles, tryout
+from fuseml.deployment.images import Images
 from fuseml.domain import errors, times
 from fuseml.runtime import auth, settings
 from fuseml.runtime import secrets as keys
-from infra.deploy import cluster, obstacles, tryout
-from infra.deploy.images import Images
 
 CONFIGURATION = "fuseml.io/configuration"
 """The annotation of a revision with the digest of its configuration."""

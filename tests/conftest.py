@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -30,6 +31,8 @@ def pytest_collection_finish() -> None:
     """From now on collect the garbage of the tests, without visits of what was collected: a million objects in each worker."""
     gc.collect()
     gc.freeze()
+    # Less often than every 700 objects: a twentieth of the time of tests of components.
+    gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
 
@@ -43,5 +46,14 @@ def _mask_of_modes() -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers a core: half of the time of the tests is waiting for servers and processes."""
-    return 2 * (os.cpu_count() or 1)
+    """Three workers a core: half of the time of the tests is waiting for servers and processes."""
+    return 3 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.scheduling import FileScheduling
+
+    return FileScheduling(config, log)

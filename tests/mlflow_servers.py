@@ -19,10 +19,13 @@ from fuseml.embedded import tracking_app
 from tests.waiting import PATIENCE, answers, wait_until_ready
 
 _SERVE = """
-import sys, uvicorn
-from mlflow.server.fastapi_app import app
-from mlflow.server.handlers import initialize_backend_stores
-initialize_backend_stores()
+import sys
+from fuseml.steps import loading
+with loading.kept():
+    import uvicorn
+    from mlflow.server.fastapi_app import app
+    from mlflow.server.handlers import initialize_backend_stores
+    initialize_backend_stores()
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]))
 """
 """What the two processes of `mlflow server` do, one after the other, in one process: half of the time."""

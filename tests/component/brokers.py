@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import urllib3
-import yaml
 from werkzeug import Request, Response
 
 from fuseml.domain import errors
 from fuseml.embedded import broker, chaos, redelivery, triggers
 from fuseml.runtime import catalog, cloudevents
 from fuseml.store import deliveries
-from tests import databases
+from tests import databases, yaml_files
 
 from . import pods
 
@@ -24,7 +23,7 @@ def production_triggers() -> list[triggers.Trigger]:
     """All of them, also the trigger of the ledger, which the embedded server leaves out."""
     contract = triggers.contract_folder()
     default = redelivery.of_broker(contract / "broker.yaml")
-    ledger = yaml.safe_load((contract / "triggers" / "events.yaml").read_text())
+    ledger = yaml_files.document(contract / "triggers" / "events.yaml")
     return [*triggers.load(contract / "triggers", default), triggers._read(ledger, default)]
 
 

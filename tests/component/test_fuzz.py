@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import schemathesis
-import yaml
 from hypothesis import HealthCheck, settings
 from schemathesis import checks
 from schemathesis.config import SchemathesisConfig
@@ -24,6 +23,7 @@ from schemathesis.config import SchemathesisConfig
 from fuseml.domain import events
 from fuseml.embedded import mount, triggers
 from fuseml.runtime import catalog, clock, cloudevents
+from tests import yaml_files
 from tests.component import furnished, ingress
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _example(operation: Mapping[str, Any]) -> dict[str, Any]:
 def _described_events() -> dict[str, Any]:
     """An OpenAPI document with one operation for each type of event: its body is the event's data."""
     contract = triggers.contract_folder()
-    types = yaml.safe_load((contract / "catalog.yaml").read_text())["events"]
+    types = yaml_files.document(contract / "catalog.yaml")["events"]
     done = {"responses": {"default": {"description": "any"}}}
 
     def operation(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import numpy
 import pandas
 import pytest
 from hypothesis import strategies as st
-from sklearn.linear_model import LinearRegression
 
 from fuseml.steps import model_server
 from fuseml.steps.inference import service, tensors
@@ -40,6 +39,8 @@ def error(answer: pyfunc_models.Answer, status: int = 400) -> str:
 @pytest.fixture(scope="module")
 def unsigned(tmp_path_factory: pytest.TempPathFactory) -> pyfunc_models.Server:
     """`log_model(regression, "model")`: trained on a frame, without a signature."""
+    from sklearn.linear_model import LinearRegression
+
     frame = pandas.DataFrame({"a": [0.0, 1.0, 2.0], "b": [1.0, 0.0, 1.0]})
     folder = tmp_path_factory.mktemp("model") / "model"
     with pyfunc_models.quiet():

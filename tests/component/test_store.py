@@ -84,6 +84,19 @@ def test_a_read_sees_one_state_and_neither_waits_for_a_write_nor_holds_it_up(sto
     assert projects(store) == ["a", "b"]
 
 
+def test_a_connection_that_is_in_use_while_the_store_closes_is_closed_after_its_use(store: database.Database) -> None:
+    with store.read() as session:
+        projects(store)
+        used = session.connection().connection.dbapi_connection
+        assert used is not None
+        store.close()
+        assert session.execute(sqlalchemy.text("SELECT 1")).scalar() == 1
+        used.cursor().close()
+    with pytest.raises(Exception, match="closed"):
+        used.cursor()
+    assert projects(store) == []
+
+
 def test_writers_take_turns_and_each_sees_what_the_one_before_did(store: database.Database) -> None:
     def add(_: int) -> None:
         with store.write() as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -73,6 +74,12 @@ class Engine:
         """Nothing to forget."""
 
 
+@functools.cache
+def production_triggers() -> tuple[triggers.Trigger, ...]:
+    """The triggers of the embedded server, read once for all worlds."""
+    return triggers.load(triggers.contract_folder() / "triggers")
+
+
 class World:
     """Events stay in `events` until `deliver` delivers them by the production triggers."""
 
@@ -119,7 +126,7 @@ class World:
                 )
             ),
         }
-        self._triggers = triggers.load(triggers.contract_folder() / "triggers")
+        self._triggers = production_triggers()
         with self.store.write() as session:
             codesets.create_project(session, "p", "", NOON)
         self.codeset("code")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from fuseml.runtime import catalog
+from tests import yaml_files
 
 Object = dict[str, Any]
 
@@ -20,7 +20,7 @@ KUSTOMIZATIONS = sorted(path.parent.relative_to(ROOT).as_posix() for path in ROO
 
 
 def documents(path: pathlib.Path) -> list[Object]:
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+    return yaml_files.documents(path)
 
 
 def manifests() -> Iterator[tuple[str, Object]]:

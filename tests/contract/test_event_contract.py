@@ -14,18 +14,17 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
 from fuseml.domain import events
 from fuseml.embedded import triggers
 from fuseml.runtime import catalog
-from tests import crds
+from tests import crds, yaml_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 EVENTING = ROOT / "eventing"
 SAMPLE_TIME = "2026-11-21T02:41:41.000000Z"
 
-CATALOGUE: dict[str, dict[str, Any]] = {entry["type"]: entry for entry in yaml.safe_load((EVENTING / "catalog.yaml").read_text())["events"]}
+CATALOGUE: dict[str, dict[str, Any]] = {entry["type"]: entry for entry in yaml_files.document(EVENTING / "catalog.yaml")["events"]}
 TRIGGERS = triggers.load(EVENTING / "triggers")
 FUNCTIONS = {function.name: function for function in catalog.FUNCTIONS}
 TYPES = sorted(events.PAYLOADS)
@@ -178,7 +177,8 @@ def test_a_function_produces_and_consumes_the_types_of_the_catalogue(function: s
 def definition(kind: str) -> tuple[str, dict[str, Any]]:
     """(apiVersion, schema) of the stored version of a resource. Objects are closed unless the definition declares them open."""
     for path in sorted(crds.at().rglob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text()):
+        # Megabytes of definitions: only files that name the kind are parsed.
+        for document in yaml_files.documents(path) if kind in path.read_text() else ():
             if (
                 isinstance(document, dict)
                 and document.get("kind") == "CustomResourceDefinition"
@@ -208,7 +208,7 @@ RESOURCES = {
     f"{path.parent.name}/{path.name}#{index}": document
     for path in sorted(EVENTING.rglob("*.yaml"))
     if path.name not in ("catalog.yaml", "kustomization.yaml")
-    for index, document in enumerate(yaml.safe_load_all(path.read_text()))
+    for index, document in enumerate(yaml_files.documents(path))
 }
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
 from fuseml.runtime import examples
 from infra import schema
+from tests import yaml_files
 
-TABLE = yaml.safe_load(pathlib.Path(examples.__file__).with_suffix(".yaml").read_text())
+TABLE = yaml_files.document(pathlib.Path(examples.__file__).with_suffix(".yaml"))
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,12 @@ import yaml
 from fuseml.domain import events, times
 from fuseml.embedded import composition
 from fuseml.runtime import catalog
+from tests import yaml_files
 
 FOLDER = Path(__file__).parent.parent / "published"
 OPERATIONS = 48
-SCHEMAS = yaml.safe_load((FOLDER / "schemas.yaml").read_text())
-EXCHANGES: list[dict[str, Any]] = yaml.safe_load((FOLDER / "exchanges.yaml").read_text())
+SCHEMAS = yaml_files.document(FOLDER / "schemas.yaml")
+EXCHANGES: list[dict[str, Any]] = yaml_files.document(FOLDER / "exchanges.yaml")
 _FORMATS = jsonschema.FormatChecker(formats=())
 
 
@@ -106,7 +107,7 @@ def test_the_published_description_has_these_operations_and_statuses() -> None:
         pytest.skip("needs FUSEML_PUBLISHED_API, the path of the published OpenAPI document")
     published = {
         f"{method.upper()} {where}": {int(status) for status in operation["responses"]}
-        for where, operations in yaml.safe_load(Path(path).read_text())["paths"].items()
+        for where, operations in yaml_files.document(Path(path))["paths"].items()
         for method, operation in operations.items()
     }
     seen: dict[str, set[int]] = {name: set() for name in published}

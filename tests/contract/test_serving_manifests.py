@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from fuseml.domain import application, errors
 from fuseml.servings import Revision, ServingSpec, knative
 from fuseml.servings.knative import render
-from tests import crds
+from tests import crds, yaml_files
 from tests.contract.test_tekton_manifests import closed
 
 GOLDEN = Path(__file__).parents[1] / "golden/knative"
@@ -81,7 +81,7 @@ def test_only_a_public_application_has_an_address_outside_of_the_cluster(name: s
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_a_service_is_valid_by_the_schema_of_knative(name: str) -> None:
     path = crds.at("knative-serving/service.yaml")
-    (version,) = [version for version in yaml.safe_load(path.read_text())["spec"]["versions"] if version["name"] == "v1"]
+    (version,) = [version for version in yaml_files.document(path)["spec"]["versions"] if version["name"] == "v1"]
     schema: dict[str, Any] = closed(version["schema"]["openAPIV3Schema"])
     schema["properties"] |= {"apiVersion": {"const": "serving.knative.dev/v1"}, "kind": {"const": "Service"}}
     schema["properties"]["metadata"]["additionalProperties"] = True

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from fuseml.engines.tekton import Settings, render
-from tests import crds
+from tests import crds, yaml_files
 from tests.unit import tekton_model, tekton_plans
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def test_every_golden_file_has_its_plan() -> None:
 def crd(kind: str) -> dict[str, Any]:
     """The schema of version v1 of a kind."""
     path = crds.at(f"tekton-pipelines/300-{kind}.yaml")
-    versions = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["spec"]["versions"]
+    versions = yaml_files.document(path)["spec"]["versions"]
     schema: dict[str, Any] = next(version for version in versions if version["name"] == "v1")["schema"]["openAPIV3Schema"]
     return schema
 

@@ -9,6 +9,7 @@ Rust engine behind them never backtracks.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import itertools
 import pathlib
@@ -26,6 +27,8 @@ from fuseml.domain.documents import expression
 _METHODS = {"match", "fullmatch", "search", "sub", "split", "findall", "finditer"}
 # Only modules with such a call are parsed. `.` and the name may stand on two lines.
 _CALLS = re.compile(rf"\.\s*({'|'.join(sorted(_METHODS))}|compile)\b")
+# Only modules with such a call have patterns.
+_OF_RE = re.compile(rf"\bre{_CALLS.pattern}")
 _STEP = 16
 _LIMIT = 64  # Between linear growth (16) and quadratic growth (256).
 _SIZES = [4 << power for power in range(11)]
@@ -35,23 +38,29 @@ _ALPHABET = ["a", "0", " ", *map(chr, range(256)), "\u2500"]
 _parser: Any = importlib.import_module("re._parser")
 
 
-def _sources() -> Iterator[tuple[str, ast.Module]]:
+def _sources(calls: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """Name and source of each module that has one of the calls."""
     for package in (fuseml, functions):
         root = pathlib.Path(str(package.__file__)).parent
         for path in sorted(root.rglob("*.py")):
             if "migrations" not in path.parts:
                 text = path.read_text()
-                if _CALLS.search(text):
+                if calls.search(text):
                     name = ".".join((package.__name__, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
-                    yield name, ast.parse(text)
+                    yield name, text
 
 
-def _patterns() -> dict[str, tuple[Any, set[str]]]:
-    """Every pattern by place, with the methods that it is used with."""
+_MODULES = [name for name, _ in _sources(_OF_RE)]
+
+
+@functools.cache
+def _patterns() -> dict[str, dict[str, tuple[Any, set[str]]]]:
+    """Every pattern by module and place, with the methods that it is used with. Found in the first test: each worker collects, and one measures."""
     uses: dict[tuple[str, str], set[str]] = {}
     compiled: list[tuple[str, str]] = []
-    inline: dict[str, tuple[Any, set[str]]] = {}
-    for module, tree in _sources():
+    found: dict[str, dict[str, tuple[Any, set[str]]]] = {}
+    for module, text in _sources(_CALLS):
+        tree = ast.parse(text)
         nodes = list(ast.walk(tree))
         imported = {alias.asname or alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
         for node in nodes:
@@ -61,7 +70,7 @@ def _patterns() -> dict[str, tuple[Any, set[str]]]:
             of_re = isinstance(owner, ast.Name) and owner.id == "re"
             if of_re and method in _METHODS and isinstance(node.args[0], ast.Constant):
                 flags = re.DOTALL if any("DOTALL" in ast.unparse(argument) for argument in node.args) else re.NOFLAG
-                inline[f"{module}:{node.lineno}"] = re.compile(node.args[0].value, flags), {method}
+                found.setdefault(module, {})[f"{module}:{node.lineno}"] = re.compile(node.args[0].value, flags), {method}
             elif method in _METHODS and isinstance(owner, ast.Name) and not of_re:
                 uses.setdefault(("" if owner.id in imported else module, owner.id), set()).add(method)
             elif method in _METHODS and isinstance(owner, ast.Attribute):
@@ -73,17 +82,10 @@ def _patterns() -> dict[str, tuple[Any, set[str]]]:
             for target in node.targets
             if isinstance(target, ast.Name)
         ]
-    named = {
-        f"{module}.{name}": (
-            getattr(importlib.import_module(module), name),
-            uses.get((module, name), set()) | (uses.get(("", name), set()) if not name.startswith("_") else set()),
-        )
-        for module, name in compiled
-    }
-    return named | inline
-
-
-_PATTERNS = _patterns()
+    for module, name in compiled:
+        methods = uses.get((module, name), set()) | (uses.get(("", name), set()) if not name.startswith("_") else set())
+        found.setdefault(module, {})[f"{module}.{name}"] = getattr(importlib.import_module(module), name), methods
+    return found
 
 
 def _samples(parsed: Any) -> Iterator[str]:
@@ -181,20 +183,29 @@ def _runs(pattern: re.Pattern[Any], methods: set[str]) -> Iterator[tuple[str, Ca
             yield method, getattr(pattern, method)
 
 
-@pytest.mark.parametrize("place", sorted(_PATTERNS))
-def test_the_time_of_a_pattern_grows_linearly(place: str) -> None:
-    pattern, methods = _PATTERNS[place]
-    # A pattern that is only passed on is one for whole texts.
-    for method, run in _runs(pattern, methods or {"fullmatch"}):
-        for prefix, pump in sorted(_attacks(pattern)):
-            for end in ("\n\x01", ""):
+@pytest.mark.parametrize("module", _MODULES)
+def test_the_time_of_a_pattern_grows_linearly(module: str) -> None:
+    for place, (pattern, methods) in sorted(_patterns().get(module, {}).items()):
+        # A pattern that is only passed on is one for whole texts.
+        for method, run in _runs(pattern, methods or {"fullmatch"}):
+            _measure(place, pattern, method, run)
 
-                def make(size: int, prefix: str = prefix, pump: str = pump, end: str = end) -> Any:
-                    text = prefix + pump * (size // len(pump)) + end
-                    return text if isinstance(pattern.pattern, str) else text.encode("latin-1")
 
-                size = _growth(run, make)
-                assert size is None, f"{method} with {prefix!r} + {pump!r} * n + {end!r} grows faster than linearly, seen at {size}"
+def _measure(place: str, pattern: re.Pattern[Any], method: str, run: Callable[[Any], object]) -> None:
+    for prefix, pump in sorted(_attacks(pattern)):
+        for end in ("\n\x01", ""):
+
+            def make(size: int, prefix: str = prefix, pump: str = pump, end: str = end) -> Any:
+                text = prefix + pump * (size // len(pump)) + end
+                return text if isinstance(pattern.pattern, str) else text.encode("latin-1")
+
+            size = _growth(run, make)
+            assert size is None, f"{place}: {method} with {prefix!r} + {pump!r} * n + {end!r} grows faster than linearly, seen at {size}"
+
+
+def test_each_pattern_is_measured() -> None:
+    assert len(_patterns()) > 50
+    assert set(_patterns()) <= set(_MODULES)
 
 
 def _read_expression(text: str) -> object:

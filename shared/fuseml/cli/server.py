@@ -81,8 +81,11 @@ def up(
 
     Includes API, git host, engine, broker, MLflow and model servers. The state survives restarts.
     """
-    from fuseml.embedded import chaos, server, step_options
-    from fuseml.runtime.telemetry import logs
+    from fuseml.steps import loading
+
+    with loading.kept():
+        from fuseml.embedded import chaos, server, step_options
+        from fuseml.runtime.telemetry import logs
 
     settings = session.settings(context)
     folder = settings.home_folder().absolute()

@@ -27,6 +27,7 @@ from fuseml.embedded.step_options import StepOptions
 from fuseml.processes import landlock
 from fuseml.runtime import secrets, telemetry
 from fuseml.runtime.telemetry import logs
+from fuseml.steps import loading
 
 _log = logging.getLogger("fuseml.server")
 
@@ -72,19 +73,20 @@ def serve(options: Options) -> int:
     with _owning(options.home), _listening(options) as listener:
         url = f"http://{_reachable(options.host)}:{listener.getsockname()[1]}"
         token = secrets.read_or_create(options.home / "token", tokens_of_python.token_urlsafe(32))
-        parts = composition.compose(
-            options.home,
-            url,
-            token,
-            mlflow=options.mlflow,
-            anonymous=options.anonymous,
-            environment=options.environment,
-            steps=options.steps,
-            trouble=options.chaos,
-            host=options.host,
-            public_urls=options.public_urls,
-            rotation=options.rotation,
-        )
+        with loading.kept():
+            parts = composition.compose(
+                options.home,
+                url,
+                token,
+                mlflow=options.mlflow,
+                anonymous=options.anonymous,
+                environment=options.environment,
+                steps=options.steps,
+                trouble=options.chaos,
+                host=options.host,
+                public_urls=options.public_urls,
+                rotation=options.rotation,
+            )
         limits = http_server.Limits(connections=min(_MOST_CONNECTIONS, files // 4))
         server = http_server.HttpServer(parts.gateway, listener, parts.admissions.admit, limits)
         stopping = _stop_on_signals()

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from fuseml.steps import loading
+
 KEY_VARIABLE = "FUSEML_TRACKING_KEY"
 KEY_HEADER = "x-fuseml-key"
 
@@ -47,14 +49,15 @@ def main() -> None:
     """Serve at the socket file until SIGTERM."""
     # Out of the environment: neither MLflow nor a process that it starts needs it.
     key = os.environ.pop(KEY_VARIABLE)
-    # First: MLflow looks whether it is imported, and protects only a server.
-    import uvicorn
-    from mlflow import server
-    from mlflow.server.fastapi_app import app
-    from mlflow.server.handlers import initialize_backend_stores
+    with loading.kept():
+        # First: MLflow looks whether it is imported, and protects only a server.
+        import uvicorn
+        from mlflow import server
+        from mlflow.server.fastapi_app import app
+        from mlflow.server.handlers import initialize_backend_stores
 
-    # Before the first request, which would otherwise wait for the tables.
-    initialize_backend_stores()
+        # Before the first request, which would otherwise wait for the tables.
+        initialize_backend_stores()
     log_settings = Path(server.__file__).with_name("uvicorn_log_config.yaml")
     uvicorn.run(guarded(app, key), uds=sys.argv[1], log_config=str(log_settings))
 

@@ -26,7 +26,7 @@ import werkzeug.http
 from fuseml.domain import errors
 from fuseml.domain.documents import strict_json
 from fuseml.domain.documents.document import Parsed, parse, validate
-from fuseml.runtime import auth, catalog, targets, telemetry, web_pages
+from fuseml.runtime import auth, catalog, routing, targets, telemetry, web_pages
 from fuseml.runtime.operations import ErrorBody, Operation, Query
 from fuseml.runtime.readiness import Need, Readiness
 from fuseml.runtime.settings import Settings
@@ -79,6 +79,7 @@ class Api:
 
     def __init__(self, name: str, summary: str, *, tokens: auth.Tokens | None, store: database.Database | None = None) -> None:
         self.app = flask.Flask(name, static_folder=None)
+        self.app.url_rule_class = routing.Rule
         self.app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
         self.app.json.sort_keys = False  # type: ignore[attr-defined]
         self.app.url_map.strict_slashes = False

@@ -21,7 +21,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING
 
-from fuseml.steps import explanation, invocations, loaded_model, needs, sdk
+from fuseml.steps import explanation, invocations, loaded_model, loading, needs, sdk
 from fuseml.steps.inference import service
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ def main(arguments: list[str] | None = None) -> None:
     # Out of the environment: the model's code must not use it.
     key, digest = (os.environ.pop(name, "") for name in ("FUSEML_MODEL_SERVER_KEY", "FUSEML_MODEL_DIGEST"))
     stdout = _reserve_stdout()
-    loaded = loaded_model.load(options.model, options.name, digest, options.patience, options.format)
-    served = service.Service(loaded.name, loaded.version, loaded.uri, loaded.model, batching)
-    application = guarded(bounded(create_app(served), options.max_body), key)
+    with loading.kept():
+        loaded = loaded_model.load(options.model, options.name, digest, options.patience, options.format)
+        served = service.Service(loaded.name, loaded.version, loaded.uri, loaded.model, batching)
+        application = guarded(bounded(create_app(served), options.max_body), key)
     listener = listen(options.host, options.port)
     report = {"port": listener.getsockname()[1], "model": loaded.uri}
     with contextlib.ExitStack() as ending:

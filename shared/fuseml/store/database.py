@@ -124,8 +124,16 @@ class Database:
             return connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
 
     def close(self) -> None:
-        """Close all idle connections."""
+        """Close all idle connections now, and each one that is in use at the end of its use."""
+        pool = self.engine.pool
         self.engine.dispose()
+        # A thread that is still reading returns its connection to the former pool, which would keep it open.
+        sqlalchemy.event.listen(pool, "checkin", _close_returned)
+        pool.dispose()
+
+
+def _close_returned(_connection: object, record: sqlalchemy.pool.ConnectionPoolEntry) -> None:
+    record.invalidate()
 
 
 def _prepare_sqlite(connection: object, _record: object) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 import pandas
 
-from fuseml.steps import loaded_model, sdk, tracking
+from fuseml.steps import loaded_model, loading, sdk, tracking
 
 _SHOWN = 100  # characters of a name in a message
 _ADDRESS = re.compile(r"model://[^/]+/(?P<name>.+)/(?P<version>[^/]+)")
@@ -33,7 +33,8 @@ def load(uri: str, digest: str = "") -> Any:
             digest = tracking.digest_of(uri, os.environ)
         except sdk.HttpError as error:
             sdk.say(f"note: the digest of {uri} is not known here: {error}")
-    return loaded_model.load(uri, "model", digest).model
+    with loading.kept():
+        return loaded_model.load(uri, "model", digest).model
 
 
 def schema_of(model: Any) -> Sequence[Mapping[str, Any]] | None:

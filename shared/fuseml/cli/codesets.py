@@ -68,7 +68,7 @@ def register(
     ] = "",
     format: options.Output = output.Format.TABLE,
 ) -> None:
-    """Register a codeset: push a folder, or follow a repository.
+    """Register a codeset: a folder, or a repository elsewhere.
 
     Creates the project if it does not exist. Files that .gitignore excludes are
     not pushed. With --url the codeset is a copy of another repository; its

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -44,10 +46,19 @@ def test_collections_continue_after_a_failed_load() -> None:
     assert gc.isenabled()
 
 
-def test_a_process_without_collections_gets_none() -> None:
+def test_garbage_of_a_load_that_is_not_kept_is_collected_afterwards() -> None:
+    with loading.uncollected():
+        Node()
+        assert not gc.isenabled()
+    gc.collect()
+    assert nodes() == 0
+
+
+@pytest.mark.parametrize("load", [loading.kept, loading.uncollected])
+def test_a_process_without_collections_gets_none(load: Callable[[], AbstractContextManager[None]]) -> None:
     gc.disable()
     try:
-        with loading.kept():
+        with load():
             pass
         assert not gc.isenabled()
     finally:

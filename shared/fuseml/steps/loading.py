@@ -12,13 +12,22 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """Collect no garbage in the block, and afterwards only what is made after it. What exists at its end is never visited."""
+def uncollected() -> Iterator[None]:
+    """Collect no garbage in the block."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         if was_enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Collect no garbage in the block, and afterwards only what is made after it. What exists at its end is never visited."""
+    with uncollected():
+        try:
+            yield
+        finally:
+            gc.freeze()

@@ -33,7 +33,7 @@ def load(uri: str, digest: str = "") -> Any:
             digest = tracking.digest_of(uri, os.environ)
         except sdk.HttpError as error:
             sdk.say(f"note: the digest of {uri} is not known here: {error}")
-    with loading.kept():
+    with loading.uncollected():
         return loaded_model.load(uri, "model", digest).model
 
 

@@ -358,7 +358,7 @@ def test_a_cluster_would_accept_the_manifest(path: str, document: Object) -> Non
 def test_every_resource_has_the_label(folder: str) -> None:
     kustomization = documents(ROOT / folder / "kustomization.yaml")[0]
     given = {name: value for label in kustomization.get("labels", ()) for name, value in label["pairs"].items()}
-    for resource in kustomization["resources"]:
+    for resource in kustomization.get("resources", ()):
         for document in documents(ROOT / folder / resource) if (ROOT / folder / resource).is_file() else ():
             labels = given | document["metadata"].get("labels", {})
             assert labels.get("app.kubernetes.io/part-of") == "fuseml" or document["metadata"]["name"] in TEKTONS, resource
@@ -393,12 +393,16 @@ def entries(value: Any) -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize("folder", KUSTOMIZATIONS)
 def test_kustomize_builds_the_folder(folder: str) -> None:
-    resources = documents(ROOT / folder / "kustomization.yaml")[0]["resources"]
-    assert all((ROOT / folder / resource).exists() for resource in resources)
+    kustomization = documents(ROOT / folder / "kustomization.yaml")[0]
+    resources = kustomization.get("resources", ())
+    generated = kustomization.get("configMapGenerator", ())
+    assert resources or generated
+    files = [file for item in generated for file in item["files"]]
+    assert all((ROOT / folder / name).exists() for name in (*resources, *files))
     if shutil.which("kubectl") is None:
         pytest.skip("the files are all there; putting them together needs kubectl")
     built = commands.run(["kubectl", "kustomize", ROOT / folder]).stdout
-    assert len([document for document in yaml.safe_load_all(built) if document]) >= len(resources)
+    assert len([document for document in yaml.safe_load_all(built) if document]) >= len(resources) + len(generated)
 
 
 def test_the_patch_keeps_the_functions_of_a_push_warm() -> None:

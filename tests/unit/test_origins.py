@@ -106,7 +106,7 @@ def test_attempts_are_bounded() -> None:
 @pytest.mark.parametrize("name", ["gitea", "forgejo", "github", "gitlab"])
 def test_the_record_of_a_page_registers_the_host(name: str) -> None:
     page = (ROOT / "docs" / "tools" / f"{name}.md").read_text()
-    [text] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    text = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0]
     record = extension.Extension.model_validate(yaml.safe_load(text))
     [service] = record.services
     url = f"{service.endpoints[0].url}/acme/churn.git"

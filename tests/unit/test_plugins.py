@@ -196,7 +196,8 @@ def test_every_seam_connects_its_plugins(tmp_path: Path) -> None:
         "FUSEML_ENGINE names no engine: 'other'; the known ones are mine, tekton",
         "no installed package has a git host 'other'; the known ones are mine",
         "no artifact store has the resource 'other'; the known ones are " + ", ".join(sorted({*artifactstores.CONNECTORS, "mine"})),
-        "no serving 'other' is configured; the step's selector for prediction-serving must resolve to one of: mine",
+        "no serving 'other' is configured; the step's selector for prediction-serving must resolve to one of: "
+        "kserve-api, mine, seldon-core-api, seldon-core-v2-api",
         "the plugin 'broken' connects to no serving here; the log names the reason, read at the start",
     ]
     assert "the serving broken is left out: the plugin 'broken' of fuseml.servings in the package plugin-of-tests" in process.stderr

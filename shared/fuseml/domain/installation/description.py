@@ -25,7 +25,7 @@ _VERSION = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9.-]{0,100}")
 _DATA_KEY = re.compile(r"[\w][\w.-]{0,252}")
 _URL = re.compile(r"https://[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?(/[\w./~%+@:=-]*)?(\?ref=[\w./-]+)?")
-_OCI = re.compile(r"oci://[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?(/[\w./-]+)+")
+_OCI = re.compile(r"oci://[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?/[\w./-]+")
 _HOST_PREFIX = re.compile(r"(\*|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _VERB = re.compile(r"[a-z]{2,30}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ def write(folder: Path, parts: Iterable[plans.SecretPart], secrets: Mapping[str,
 
 def remove(folder: Path) -> None:
     """Delete the folder, if there is one. A link in its place is not followed. Logs why if something remains; the end of the run tries again."""
+    if not os.path.lexists(folder):
+        return
     try:
         # Deleted at once, not put aside: these are secrets.
         shutil.rmtree(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shlex
 import shutil
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from fuseml.domain import errors
 from fuseml.domain.installation import description
-from fuseml.installing import folders
+from fuseml.installing import folders, programs
 from tests.component import installing_tools
 from tests.component.installing_tools import BASE, SERVICE, STORE, Place, config_map
 from tests.component.kubernetes_server import Object
@@ -108,6 +110,15 @@ def test_a_killed_installation_continues_to_the_same_end(place: Place) -> None:
             del place.cluster.objects[key]
     place.fuseml("uninstall", "./store", "--yes")
     assert place.cluster.names("configmaps", "fuseml-tools") == ["base"]
+
+
+def test_without_a_cluster_one_line_names_the_way_out(tmp_path: Path) -> None:
+    found = programs.Programs({"PATH": os.environ["PATH"], "KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)})
+    with pytest.raises(errors.PermanentError) as caught:
+        found.kubectl("get", "configmaps")
+    assert caught.value.message.startswith("no cluster answers: ")
+    assert caught.value.message.endswith("; set KUBECONFIG to the file of your cluster")
+    assert "\n" not in caught.value.message and "memcache" not in caught.value.message
 
 
 def test_a_step_that_fails_names_the_way_on(place: Place) -> None:

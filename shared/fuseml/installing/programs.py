@@ -28,6 +28,9 @@ _MOST_TEXT = 2_000
 _FORBIDDEN = re.compile(
     r'(?:User "[^"]*" )?cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"(?P<scope>[^\n]{0,120})'
 )
+# A line of the log of kubectl's own library.
+_LOG_LINE = re.compile(r"^[EWIF]\d{4} [^\n]*\n?", re.MULTILINE)
+_NO_CLUSTER = ("did you specify the right host or port", "Unable to connect to the server", "current-context")
 _NO_KIND = ("the server doesn't have a resource type", "no matches for kind", "could not find the requested resource")
 
 
@@ -118,6 +121,9 @@ class Programs:
     def _failure(self, command: Sequence[str], problem: str, code: int) -> errors.PermanentError:
         for secret in self._secrets:
             problem = problem.replace(secret, "<hidden>")
+        problem = _LOG_LINE.sub("", problem).strip() or problem
+        if any(text in problem for text in _NO_CLUSTER):
+            return errors.PermanentError(f"no cluster answers: {problem[-_MOST_TEXT:]}; set KUBECONFIG to the file of your cluster")
         refused = _FORBIDDEN.search(problem)
         if refused:
             group = f".{refused['group']}" if refused["group"] else ""

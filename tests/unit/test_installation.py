@@ -66,6 +66,7 @@ def test_a_chain_may_be_long() -> None:
         ("name: a\nrequires: [a]", "cannot require itself"),
         ("name: a\nservicecredentials: [{serviceid: b, credentials: [{id: c, transform: [{configvalue: X, secret: s, secretvalue: k}]}]}]", "no service 'b'"),
         ("name: a\nrolerules: [{apigroups: ['*'], resources: [pods], verbs: [get]}]", "no API group"),
+        ("name: a\nservices: [{id: b, endpoints: [{url: 'http://b.c:99999'}]}]", "services[0].endpoints[0].url: is no address"),
         ("name: a\ninstal: []", "did you mean 'install'"),
     ],
 )  # fmt: skip
@@ -189,6 +190,8 @@ READY: dict[str, Any] = {"conditions": [{"type": "Ready", "status": "True"}]}
         ([pod(**READY), pod("job", phase="Succeeded")], "ready", None),
         ([pod("job", phase="Succeeded")], "ready", "no such object"),
         ([pod(containerStatuses=[{"state": {"waiting": {"reason": "ErrImagePull", "message": "none"}}}])], "ready", "a: ErrImagePull none"),
+        ([], "delete", None),
+        ([pod(**READY), pod("job", phase="Succeeded")], "delete", "a exists; job exists"),
         ([{"metadata": {"name": "a", "generation": 2}, "status": {**READY, "observedGeneration": 1}}], "ready", "a is not ready"),
         ([pod(conditions=[{"type": "Available", "status": "False", "reason": "Min", "message": "few"}])], "available", "a: Min few"),
     ],
@@ -246,6 +249,8 @@ def test_addresses_outside_come_from_load_balancers_ingresses_and_routes() -> No
         ("http://a.example", None),
         ("http://a", None),
         ("https://a.ml.example.com", None),
+        ("http://[a", None),
+        ("http://a.ml.svc:99999", None),
     ],
 )
 def test_an_internal_address_names_its_service(url: str, found: tuple[str, str] | None) -> None:

@@ -14,6 +14,7 @@ import pydantic
 
 from fuseml.domain import errors
 from fuseml.domain.documents import document
+from fuseml.domain.installation import exposure
 from fuseml.domain.registry import extension
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -233,6 +234,12 @@ def _problems(description: Description) -> Iterator[errors.Problem]:
     releases = [description.release(step) for step in description.install if step.type == "helm"]
     for release in sorted({release for release in releases if releases.count(release) > 1}):
         yield errors.Problem("install", f"two helm steps have the release {release!r}; give one of them a `release`")
+    for index, service in enumerate(description.services):
+        for number, endpoint in enumerate(service.endpoints):
+            try:
+                exposure.port_of(endpoint.url)
+            except ValueError as error:
+                yield errors.Problem(f"services[{index}].endpoints[{number}].url", f"is no address ({error})")
     yield from _credential_problems(description)
     if description.name in description.requires:
         yield errors.Problem("requires", "a tool cannot require itself")

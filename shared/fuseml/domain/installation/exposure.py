@@ -30,15 +30,26 @@ def internal(namespace: str, service: str, port: int, *, secure: bool = False) -
 
 
 def service_of(url: str, namespaces: Iterable[str]) -> tuple[str, str] | None:
-    """Namespace and name of the service that a cluster's internal address names; None for any other address.
+    """Namespace and name of the service that a cluster's internal address names; None for any other address, and for text that is none.
 
     `NAME.NAMESPACE` is such an address only for one of the `namespaces`.
     """
-    name, _, rest = (urllib.parse.urlsplit(url).hostname or "").partition(".")
+    try:
+        host = urllib.parse.urlsplit(url).hostname or ""
+        port_of(url)
+    except ValueError:
+        return None
+    name, _, rest = host.partition(".")
     namespace, _, suffix = rest.partition(".")
     if not (name and namespace) or suffix not in ("", "svc", "svc.cluster.local"):
         return None
     return (namespace, name) if suffix or namespace in set(namespaces) else None
+
+
+def port_of(url: str) -> int:
+    """The port of an address, or that of its scheme. Raises ValueError."""
+    parts = urllib.parse.urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def is_secure(port: Object) -> bool:

@@ -87,11 +87,10 @@ def _outside(owner: Description, endpoint: extension.Endpoint, facts: Facts) -> 
     backing = _backing(owner, endpoint)
     if endpoint.type != "internal" or backing is None:
         return
-    parts = urllib.parse.urlsplit(endpoint.url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    path, port = urllib.parse.urlsplit(endpoint.url).path, exposure.port_of(endpoint.url)
     for found in facts.exposures:
         if (found.namespace, found.service) == backing and found.port in (None, port):
-            url = found.url + parts.path.rstrip("/")
+            url = found.url + path.rstrip("/")
             configuration = {key: value.replace(endpoint.url, url) for key, value in endpoint.configuration.items()}
             yield extension.Endpoint(url=url, type="external", configuration=configuration)
 
@@ -109,8 +108,7 @@ def _missing_services(owner: Description, facts: Facts) -> Iterator[str]:
             if backing not in facts.services:
                 yield f"there is no service {backing[1]} in the namespace {backing[0]}"
                 continue
-            parts = urllib.parse.urlsplit(endpoint.url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
+            port = exposure.port_of(endpoint.url)
             ports = [entry.get("port") for entry in (facts.services[backing].get("spec") or {}).get("ports") or ()]
             if port not in ports:
                 yield f"the service {backing[1]} in the namespace {backing[0]} has no port {port}"

@@ -11,8 +11,10 @@ Object = Mapping[str, Any]
 def unmet(objects: Sequence[Object], condition: str) -> str | None:
     """The reason why the condition is not met; None if every object has it, and there is one.
 
-    Pods of finished jobs do not count. The reason of a pod is that of its container, such as an image that cannot be pulled.
+    The condition `delete` is that there is none. Pods of finished jobs do not count for others. The reason of a pod is that of its container, such as an image that cannot be pulled.
     """
+    if condition.lower() == "delete":
+        return "; ".join(f"{(item.get('metadata') or {}).get('name', '')} exists" for item in objects[:3]) or None
     counted = [item for item in objects if _status(item).get("phase") != "Succeeded"]
     if not counted:
         return "there is no such object yet"
@@ -23,8 +25,6 @@ def unmet(objects: Sequence[Object], condition: str) -> str | None:
 def _reason(item: Object, condition: str) -> str:
     metadata, status = item.get("metadata") or {}, _status(item)
     name = str(metadata.get("name", ""))
-    if condition == "delete":
-        return f"{name} exists"
     found = next((each for each in status.get("conditions") or () if str(each.get("type", "")).lower() == condition.lower()), None)
     observed = status.get("observedGeneration", metadata.get("generation"))
     if found is not None and found.get("status") == "True" and observed == metadata.get("generation"):

@@ -53,10 +53,13 @@ _PATH = re.compile(
 
 @dataclass
 class Cluster:
-    """`forbidden` holds plurals that the account may not list. `requests` are the methods and paths so far."""
+    """`forbidden` holds plurals that the account may not list, `foreign` objects whose fields have another owner. `requests` are the methods and
+    paths so far.
+    """
 
     objects: dict[Key, Object] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
+    foreign: set[Key] = field(default_factory=set)
     settled: Callable[[Object], None] = lambda item: None
     requests: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -157,6 +160,8 @@ class Cluster:
         if method == "PUT":
             body["metadata"]["namespace"] = namespace
             return 200, self.put(body)
+        if key in self.foreign and "fieldManager" in query and query.get("force") != "true":
+            return _refusal(409, "Conflict", 'Apply failed with 1 conflict: conflict with "other" using v1: .data.a')
         merged = copy.deepcopy(self.objects[key])
         _merge(merged, body)
         return 200, self.put(merged)

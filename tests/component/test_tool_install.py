@@ -136,6 +136,43 @@ def test_a_step_that_fails_names_the_way_on(place: Place) -> None:
     assert place.record("store")
 
 
+def test_what_others_have_made_stays_as_it_is(place: Place) -> None:
+    for name in ("store", "base"):
+        place.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    place.cluster.put(config_map("settings", "store", a="mine"))
+    place.cluster.put(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "root", "namespace": "store"}, "stringData": {"user": "bob"}}
+    )
+    place.cluster.foreign = {("configmaps", "store", "settings")}
+    # A second attempt does not take it over, either.
+    for _ in range(2):
+        failed = place.fuseml("install", "./store", "--yes", code=1).stderr
+        assert "would change objects that FuseML has not made" in failed
+    assert place.cluster.get("configmaps", "settings", "store")["data"] == {"a": "mine"}
+    removed = place.fuseml("uninstall", "./store", "--yes").stderr
+    assert "store manifest settings.yaml" not in removed
+    assert place.cluster.names("pods", "store") == []
+    assert place.cluster.get("configmaps", "settings", "store")["data"] == {"a": "mine"}
+    assert place.cluster.names("secrets", "store") == ["root"]
+    assert "store" in place.cluster.names("namespaces")
+
+
+def test_a_namespace_goes_with_the_last_of_its_tools(place: Place) -> None:
+    (place.folder / "store/description.yaml").write_text(
+        STORE.replace("Namespace: store", "Namespace: base").replace(", namespace: store,", ",").replace("store.store:", "store.base:")
+        .replace("Requires: [base]", "Requires: []")
+    )  # fmt: skip
+    for file in ("objects/pod.yaml", "objects/service.yaml", "settings.yaml"):
+        path = place.folder / "store" / file
+        path.write_text(path.read_text().replace('"namespace": "store"', '"namespace": "base"'))
+    place.fuseml("install", "./base", "--yes")
+    place.fuseml("install", "./store", "--yes")
+    place.fuseml("uninstall", "./base", "--yes")
+    assert place.cluster.names("configmaps", "base") == ["settings"]
+    place.fuseml("uninstall", "./store", "--yes")
+    assert place.cluster.names("namespaces") == ["fuseml-tools", "fuseml-workloads"]
+
+
 def test_a_script_needs_a_consent_of_its_own(place: Place) -> None:
     (place.folder / "base/description.yaml").write_text(BASE + "  - {type: script, location: run.sh}\n")
     (place.folder / "base/run.sh").write_text('echo "done in $(pwd) ${FUSEML_TOKEN:-without token}" > result\n')

@@ -15,10 +15,12 @@ from fuseml.domain.installation.description import Description, Step, Wait
 from fuseml.installing.folders import Tool
 from fuseml.installing.ledger import Entry, Ledger
 from fuseml.installing.plan import PlannedTool
-from fuseml.installing.programs import Forbidden, Programs
+from fuseml.installing.programs import Programs
 
 Report = Callable[[str], None]
 _WAIT_SECONDS = 1.0
+# As kubectl begins its report of fields with another owner.
+_FOREIGN = "Apply failed with "
 _ISTIO = "gateways.networking.istio.io"
 
 
@@ -65,10 +67,14 @@ class Installer:
 
     def _prepare(self, owner: Description, entry: Entry) -> Entry:
         for name in description.installed_namespaces(owner):
-            if self.programs.find("namespace", name) is None:
-                # Recorded first: a namespace that exists without a record would stay after the removal.
-                entry = replace(entry, namespaces=(*(each for each in entry.namespaces if each != name), name))
+            found = self.programs.find("namespace", name)
+            # Recorded first: a namespace that exists without a record would stay after the removal. One that was made for another tool is
+            # recorded for both, and goes with the last of them.
+            is_own = found is None or (objects.is_made(found) and name != objects.LEDGER)
+            if is_own and name not in entry.namespaces:
+                entry = replace(entry, namespaces=(*entry.namespaces, name))
                 self.ledger.write(entry)
+            if found is None:
                 self.programs.apply([objects.namespace(name, owner.name)])
                 self.report(f"{owner.name} namespace {name}")
         for account in owner.accounts:
@@ -90,15 +96,29 @@ class Installer:
         repeated = key in entry.begun
         entry = entry.begins(digest, key)
         self.ledger.write(entry)
-        namespace = owner.namespace_of(step)
-        watch = (lambda: self._report_pods(label, namespace)) if namespace else None
-        self.programs.run(commands.install(owner, step, tool.place, repeated=repeated), folder=tool.folder, watch=watch)
+        self._run(tool, step, entry, key, label, repeated=repeated)
         for each in step.waitfor:
             self._wait(owner, step, each, label)
         entry = entry.ends(digest)
         self.ledger.write(entry)
         self.report(f"{label}: done in {self.clock() - started:.1f} s")
         return entry
+
+    def _run(self, tool: Tool, step: Step, entry: Entry, key: str, label: str, *, repeated: bool) -> None:
+        owner = tool.description
+        namespace = owner.namespace_of(step)
+        watch = (lambda: self._report_pods(label, namespace)) if namespace else None
+        try:
+            self.programs.run(commands.install(owner, step, tool.place, repeated=repeated), folder=tool.folder, watch=watch)
+        except errors.PermanentError as error:
+            if repeated or _FOREIGN not in error.message:
+                raise
+            # Else the next attempt would take the objects over, and the removal delete them.
+            self.ledger.write(entry.withdraws(key))
+            raise errors.ConflictError(
+                f"{label} would change objects that FuseML has not made, and left them as they were; remove them, or register the tool that "
+                f"has them with `fuseml extension discover --cluster --apply`: {error.message}"
+            ) from error
 
     def _settle_release(self, owner: Description, step: Step, *, interrupted: bool, own: bool) -> None:
         """Free a release whose operation was interrupted, which helm refuses to change.
@@ -141,8 +161,8 @@ class Installer:
     def _report_pods(self, label: str, namespace: str) -> None:
         try:
             pods = self.programs.list("pods", f"--namespace={namespace}")
-        except Forbidden:
-            return  # the step itself may have all rights that it needs
+        except errors.PermanentError:
+            return  # only progress: the step itself may have all rights that it needs, and outlasts a server that is away for a moment
         if pods and (reason := waiting.unmet(pods, "ready")):
             self._report_once(f"{label} waits: {reason}")
 

@@ -35,6 +35,10 @@ class Entry:
         """The entry while a step runs."""
         return replace(self, running=digest, begun=(*(each for each in self.begun if each != key), key))
 
+    def withdraws(self, key: str) -> Entry:
+        """The entry without a step whose objects are those of others."""
+        return replace(self, running="", begun=tuple(each for each in self.begun if each != key))
+
     def ends(self, digest: str) -> Entry:
         """The entry after a step."""
         return replace(self, running="", done=(*(each for each in self.done if each != digest), digest))

@@ -57,7 +57,7 @@ def rows(removals: Sequence[Removal], *, registered: bool) -> list[dict[str, obj
         owner = item.tool.description
         if registered:
             table.append({"tool": item.name, "step": "record in the registry", "namespace": ""})
-        for step in owner.removal():
+        for step in _steps(item):
             table.append({"tool": item.name, "step": commands.summary(owner, step), "namespace": owner.namespace_of(step)})
         for namespace in item.entry.namespaces:
             table.append({"tool": item.name, "step": "namespace, with its data", "namespace": namespace})
@@ -66,12 +66,12 @@ def rows(removals: Sequence[Removal], *, registered: bool) -> list[dict[str, obj
 
 def scripts(removals: Sequence[Removal]) -> list[str]:
     """The files of the scripts that the removal would execute."""
-    return [item.tool.place(step.location) for item in removals for step in item.tool.description.removal() if step.type == "script"]
+    return [item.tool.place(step.location) for item in removals for step in _steps(item) if step.type == "script"]
 
 
 def programs(removals: Sequence[Removal]) -> list[str]:
     """The programs that the removal needs."""
-    types = {step.type for item in removals for step in item.tool.description.removal()}
+    types = {step.type for item in removals for step in _steps(item)}
     return ["kubectl", *(["helm"] if "helm" in types else [])]
 
 
@@ -85,22 +85,24 @@ class Remover:
     unregister: Callable[[str], None] | None = None
 
     def remove(self, item: Removal, others: Mapping[str, Entry]) -> None:
-        """Remove a tool. Namespaces that one of the `others` uses stay. What is gone already is no error."""
+        """Remove a tool. Namespaces that one of the `others` uses stay, and what the installer has not made. What is gone already is no error."""
         owner, name = item.tool.description, item.name
         if self.unregister is not None:
             self.unregister(name)
         self.ledger.write(replace(item.entry, state="removing", done=(), running=""))
         self._delete_own(owner, item.entry)
-        for step in owner.removal():
+        for step in _steps(item):
             self.report(f"{name} {commands.summary(owner, step)} ...")
-            self._step(item.tool, _with_release(owner, step))
+            self._step(item.tool, step)
         kept = {each for other in others.values() for each in other.namespaces}
         for account in owner.accounts:
             namespace = account.namespace or owner.namespace
-            if namespace not in item.entry.namespaces and self.programs.find("namespace", namespace) is not None:
+            # One that existed before the installation was kept, and is not the tool's.
+            if objects.is_made(self.programs.find("secret", account.secret, namespace), name):
                 self._delete("secret", account.secret, namespace)
         for namespace in item.entry.namespaces:
-            if namespace not in kept:
+            # It is recorded before it is made, and in between it may have been made by others.
+            if namespace not in kept and objects.is_made(self.programs.find("namespace", namespace)):
                 self.report(f"{name} namespace {namespace} ...")
                 self.programs.kubectl("delete", "namespace", namespace, "--ignore-not-found")
         self.ledger.remove(name)
@@ -129,6 +131,14 @@ class Remover:
 
     def _delete(self, kind: str, name: str, namespace: str) -> None:
         self.programs.kubectl("delete", kind, name, f"--namespace={namespace}", "--ignore-not-found")
+
+
+def _steps(item: Removal) -> list[Step]:
+    """The steps of the removal, without those that take back a step which was never begun: what it names belongs to others."""
+    owner, begun = item.tool.description, item.entry.begun
+    unbegun = {key for each in owner.install if (key := commands.key(owner, each)) not in begun}
+    steps = [_with_release(owner, step) for step in owner.removal()]
+    return [step for step in steps if commands.key(owner, step) not in unbegun] if begun else []
 
 
 def _with_release(owner: Description, step: Step) -> Step:

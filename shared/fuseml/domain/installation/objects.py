@@ -27,6 +27,12 @@ def namespace(name: str, tool: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {**_OWN, TOOL: tool}}}
 
 
+def is_made(item: Mapping[str, Any] | None, tool: str = "") -> bool:
+    """Whether an object exists and was made for a tool, this one or any."""
+    label = ((item or {}).get("metadata", {}).get("labels") or {}).get(TOOL, "")
+    return bool(label) and tool in ("", label)
+
+
 def ledger(tool: str, data: Mapping[str, str]) -> Object:
     """The record of an installation."""
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(tool, LEDGER, tool), "data": dict(data)}

@@ -75,7 +75,8 @@ class Seam(Generic[Implementation]):
         self.group, self.contract = group, contract
         self._built_in, self._accepts, self._shape = built_in, accepts, shape
         self._refusal, self._own = refusal, own
-        self._lock = threading.Lock()
+        # Entered again by a plugin whose import uses its own seam.
+        self._lock = threading.RLock()
         self._loaded: dict[str, Implementation | _Problem] = {}
         self._logged: set[str] = set()
 
@@ -180,10 +181,10 @@ def _entry_points(group: str) -> Iterable[metadata.EntryPoint]:
 
     seen: set[str] = set()
     for package in metadata.distributions():
-        # Most packages have none, and the file is read faster than the metadata.
-        if group not in (package.read_text("entry_points.txt") or ""):
-            continue
         try:
+            # Most packages have none, and the file is read faster than the metadata.
+            if group not in (package.read_text("entry_points.txt") or ""):
+                continue
             name = package.metadata["Name"].lower().replace("_", "-")
             points = [] if name in seen else package.entry_points.select(group=group)
         except Exception as error:

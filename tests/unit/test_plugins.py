@@ -110,8 +110,19 @@ def test_two_packages_with_one_name_are_both_refused_and_named(installed: Path) 
 
 def test_a_malformed_file_of_entry_points_hides_only_its_own_package(installed: Path) -> None:
     plugins.package(installed, "plugin-of-tests-malformed", f"[{GROUP}]\nthis is no entry point\n")
+    plugins.package(installed, "plugin-of-tests-latin", "")
+    [latin] = installed.glob("plugin_of_tests_latin*/entry_points.txt")
+    latin.write_bytes(f"[{GROUP}]\nname = m\xfcll:PLUGIN\n".encode("latin-1"))
     add(installed, "plugin-of-tests-sound", GOOD, "sound")
     assert seam().names() == ["sound"]
+
+
+def test_a_plugin_may_ask_its_own_seam_while_it_is_imported(installed: Path) -> None:
+    add(installed, "plugin-of-tests-other", GOOD, "other")
+    source = f"from fuseml.servings import PLUGINS\nassert PLUGINS.get('other')\n{GOOD}"
+    add(installed, "plugin-of-tests-asking", source, "asking")
+    code = "from fuseml.servings import PLUGINS\nassert PLUGINS.get('asking')"
+    commands.python(code, environment={"PYTHONPATH": str(installed)})
 
 
 def test_of_two_copies_of_a_package_the_first_one_counts(tmp_path: Path) -> None:

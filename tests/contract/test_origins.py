@@ -174,6 +174,16 @@ def test_a_host_that_is_away_limited_or_odd_is_said_so(kind: str, tmp_path: Path
             server.broken, server.body = 200, body
             with pytest.raises(errors.PermanentError, match="not that of"):
                 admin.access()
+        for shape in (b'{"permissions": []}', b'{"permissions": [1]}', b'{"permissions": "all"}'):
+            server.body = shape
+            if shape != b'{"permissions": []}':
+                with pytest.raises(errors.PermanentError, match="not that of"):
+                    admin.access()
+        for shape in (b"[1]", b"[{}]", b'[{"id": 1, "config": 5, "url": 5, "last_response": {"code": "x"}}]'):
+            server.body = shape
+            if kind != "gitlab" or b"config" not in shape:
+                with pytest.raises(errors.PermanentError, match="not that of"):
+                    admin.webhooks()
         server.body = b" " * (5 << 20)
         with pytest.raises(errors.PermanentError, match="more than"):
             admin.access()

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from fuseml.domain import errors, inert_text, urls
@@ -15,6 +15,9 @@ from fuseml.githosts import bounded
 
 if TYPE_CHECKING:
     import urllib3
+
+Result = TypeVar("Result")
+Item = dict[str, Any]
 
 SECONDS = 10.0
 """Of one request, from the connection to the last byte of its answer."""
@@ -45,20 +48,18 @@ class Api:
         """Whether requests carry an account."""
         return any(name.lower() in ("authorization", "private-token") for name in self._headers)
 
-    def get(self, address: str, query: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """One object. Raises the errors of `OriginHost`."""
-        found = self._call("GET", address + (f"?{urlencode(query)}" if query else ""))
-        if not isinstance(found, dict):
-            raise self._unlike(address)
-        return found
+    def get(self, address: str, read: Callable[[Item], Result]) -> Result:
+        """What `read` finds in one object. Raises the errors of `OriginHost`, also where the object has another shape than `read` expects."""
+        return self._shaped(address, read, self._call("GET", address))
 
-    def pages(self, address: str, size: str = "per_page") -> Iterator[dict[str, Any]]:
-        """The items of a list; `size` is the host's name for the length of a page. Raises the errors of `OriginHost`."""
+    def pages(self, address: str, read: Callable[[Item], Result], size: str = "per_page") -> Iterator[Result]:
+        """What `read` finds in each item of a list; `size` is the host's name for the length of a page. Raises as `get` does."""
         for page in range(1, _MOST_PAGES + 1):
             items = self._call("GET", f"{address}?{urlencode({'page': page, size: _PAGE})}")
-            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            if not isinstance(items, list):
                 raise self._unlike(address)
-            yield from items
+            for item in items:
+                yield self._shaped(address, read, item)
             # A host may return shorter pages than it was asked for.
             if not items:
                 return
@@ -66,6 +67,12 @@ class Api:
     def send(self, method: str, address: str, body: Mapping[str, object] | None = None) -> None:
         """Create, change or delete. Raises InvalidError for a body that the host refuses, and the errors of `OriginHost`."""
         self._call(method, address, body)
+
+    def _shaped(self, address: str, read: Callable[[Item], Result], item: Any) -> Result:
+        try:
+            return read(item)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise self._unlike(address) from None
 
     def _call(self, method: str, address: str, body: Mapping[str, object] | None = None) -> Any:
         status, headers, content = self._exchange(method, address, body)
@@ -134,8 +141,12 @@ class Api:
 def _detail(content: bytes) -> str:
     try:
         found = json.loads(content[:_BLOCK])
-        text = found.get("message") or found.get("error") or ""
+        shown = line(found.get("message") or found.get("error") or "")
     except (ValueError, AttributeError, RecursionError):
         return ""
-    shown = " ".join(inert_text.visible(str(text)).split())[:_SHOWN]
     return f": {shown}" if shown else ""
+
+
+def line(value: object) -> str:
+    """A value of the host as a bounded line that a message may hold."""
+    return " ".join(inert_text.visible(str(value).encode("utf-8", "replace").decode()).split())[:_SHOWN]

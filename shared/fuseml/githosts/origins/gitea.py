@@ -21,15 +21,12 @@ class Gitea:
 
     def access(self) -> Access:
         """See `OriginHost.access`."""
-        rights = self._api.get(self._repository).get("permissions") or {}
-        account = self._api.has_account
         # Gitea lets every writer set statuses, and administrators of the repository make webhooks.
-        return Access(account, True, account and bool(rights.get("admin")), account and bool(rights.get("push")))
+        return self._api.get(self._repository, lambda item: access(item, account=self._api.has_account))
 
     def webhooks(self) -> list[Webhook]:
         """See `OriginHost.webhooks`."""
-        found = self._api.pages(f"{self._repository}/hooks", "limit")
-        return [Webhook(str(item["id"]), str(item["config"].get("url", "")), bool(item.get("active"))) for item in found]
+        return list(self._api.pages(f"{self._repository}/hooks", webhook, "limit"))
 
     def add_webhook(self, url: str, secret: str) -> None:
         """See `OriginHost.add_webhook`."""
@@ -43,6 +40,17 @@ class Gitea:
     def set_status(self, commit: str, status: commit_statuses.Status) -> None:
         """See `OriginHost.set_status`."""
         self._api.send("POST", f"{self._repository}/statuses/{commit}", body(status))
+
+
+def access(item: api.Item, *, account: bool) -> Access:
+    """The rights of an account in a repository as Gitea, Forgejo and GitHub describe it."""
+    rights = item.get("permissions") or {}
+    return Access(account, True, account and bool(rights.get("admin")), account and bool(rights.get("push")))
+
+
+def webhook(item: api.Item, problem: str = "") -> Webhook:
+    """A webhook as Gitea, Forgejo and GitHub describe it."""
+    return Webhook(str(item["id"]), str(item["config"].get("url", "")), bool(item.get("active")), problem)
 
 
 def body(status: commit_statuses.Status) -> dict[str, object]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from fuseml.domain import commit_statuses
+from fuseml.domain.registry import custody
 from fuseml.githosts.origins import api, gitea
 from fuseml.githosts.origins.port import Access, Form, Webhook
 
@@ -26,18 +24,16 @@ class GitHub:
         headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": _VERSION}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        self._api = api.Api("GitHub", _PUBLIC_API if base == _PUBLIC else f"{base}/api/v3", headers)
+        self._api = api.Api("GitHub", _PUBLIC_API if custody.address(base) == _PUBLIC else f"{base}/api/v3", headers)
         self._repository = api.path("repos", *repository.split("/"))
 
     def access(self) -> Access:
         """See `OriginHost.access`. The rights are those of the token's owner; a fine-grained token may have fewer, which only its use shows."""
-        rights = self._api.get(self._repository).get("permissions") or {}
-        account = self._api.has_account
-        return Access(account, True, account and bool(rights.get("admin")), account and bool(rights.get("push")))
+        return self._api.get(self._repository, lambda item: gitea.access(item, account=self._api.has_account))
 
     def webhooks(self) -> list[Webhook]:
         """See `OriginHost.webhooks`."""
-        return [_webhook(item) for item in self._api.pages(f"{self._repository}/hooks")]
+        return list(self._api.pages(f"{self._repository}/hooks", _webhook))
 
     def add_webhook(self, url: str, secret: str) -> None:
         """See `OriginHost.add_webhook`."""
@@ -53,10 +49,12 @@ class GitHub:
         self._api.send("POST", f"{self._repository}/statuses/{commit}", gitea.body(status))
 
 
-def _webhook(item: Mapping[str, Any]) -> Webhook:
+def _webhook(item: api.Item) -> Webhook:
     last = item.get("last_response") or {}
     code = last.get("code")
     # `unused` before the first delivery, with no code.
     failed = code is not None and not 200 <= int(code) < 300
-    problem = f"the last delivery was answered with {code}: {last.get('message') or last.get('status')}" if failed else ""
-    return Webhook(str(item["id"]), str(item["config"].get("url", "")), bool(item.get("active")), problem)
+    problem = (
+        f"the last delivery was answered with {api.line(code)}: {api.line(last.get('message') or last.get('status'))}" if failed else ""
+    )
+    return gitea.webhook(item, problem)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from fuseml.domain import commit_statuses, errors
 from fuseml.githosts.origins import api, gitea
@@ -27,14 +26,12 @@ class GitLab:
 
     def access(self) -> Access:
         """See `OriginHost.access`."""
-        rights = self._api.get(self._project).get("permissions") or {}
-        level = max((int((rights.get(kind) or {}).get("access_level") or 0) for kind in ("project_access", "group_access")), default=0)
-        account = self._api.has_account
+        level, account = self._api.get(self._project, _level), self._api.has_account
         return Access(account, True, account and level >= _MAINTAINER, account and level >= _DEVELOPER)
 
     def webhooks(self) -> list[Webhook]:
         """See `OriginHost.webhooks`."""
-        return [_webhook(item) for item in self._api.pages(f"{self._project}/hooks")]
+        return list(self._api.pages(f"{self._project}/hooks", _webhook))
 
     def add_webhook(self, url: str, secret: str) -> None:
         """See `OriginHost.add_webhook`. A GitLab that can sign does so; another one ignores the field, and sends the token."""
@@ -60,9 +57,14 @@ class GitLab:
                 raise
 
 
-def _webhook(item: Mapping[str, Any]) -> Webhook:
+def _level(item: api.Item) -> int:
+    rights = item.get("permissions") or {}
+    return max(int((rights.get(kind) or {}).get("access_level") or 0) for kind in ("project_access", "group_access"))
+
+
+def _webhook(item: api.Item) -> Webhook:
     # GitLab disables a webhook that fails for a while, or for good.
     status = str(item.get("alert_status") or "executable")
-    until = f" until {item['disabled_until']}" if item.get("disabled_until") else ""
+    until = f" until {api.line(item['disabled_until'])}" if item.get("disabled_until") else ""
     problem = f"GitLab has disabled the webhook{until}, because deliveries failed" if status != "executable" else ""
     return Webhook(str(item["id"]), str(item.get("url", "")), status != "disabled", problem)

@@ -201,6 +201,46 @@ def test_the_time_of_a_synchronisation_is_bounded(origin: origin_hosts.ContractS
         copying.copy(_place(origin), copy, seconds=0.0)
 
 
+def advertisement(refs: dict[bytes, str]) -> bytes:
+    lines = [f"{value} ".encode() + name for name, value in refs.items()]
+    lines[0] += b"\0multi_ack side-band-64k ofs-delta agent=git/2"
+    packets = [b"%04x" % (len(line) + 5) + line + b"\n" for line in lines]
+    return b"001e# service=git-upload-pack\n0000" + b"".join(packets) + b"0000"
+
+
+def test_only_refs_by_the_rules_of_git_are_followed(origin: origin_hosts.ContractServer, server: Server, work: Clone) -> None:
+    head = work.commit("first", {"train.py": "print(1)\n"})
+    work.git("push", "--quiet", "origin", "trunk")
+    odd = [b"refs/heads/a\0atomic", b"refs/heads/\xff", b"refs/tags/a..b", b"refs/tags/a\x1b[2J", b"refs/tags/" + b"x" * 65_400]
+    origin.advertised = advertisement({b"refs/heads/trunk": head, **dict.fromkeys(odd, head)})
+    outcome = synchronise(origin, server)
+    assert [item.ref for item in outcome.moved] == ["refs/heads/trunk"]
+    assert len(outcome.refused) == len(odd)
+    assert all(name.isprintable() and len(name) <= 200 for name in outcome.refused)
+    assert refs(server.url()) == {"refs/heads/trunk": head}
+    origin.advertised = advertisement({b"refs/heads/trunk": "0" * 20 + "z" * 20})
+    with pytest.raises(errors.TemporaryError, match="SHA-1"):
+        synchronise(origin, server)
+
+
+def test_of_two_synchronisations_at_once_none_reports_the_moves_of_the_other(
+    origin: origin_hosts.ContractServer, server: Server, work: Clone
+) -> None:
+    work.commit("first", {"train.py": "print(1)\n"})
+    work.git("push", "--quiet", "origin", "trunk")
+    others = list[copying.Outcome]()
+
+    def follow(address: str) -> None:
+        if address.endswith("git-upload-pack") and not others:
+            others.append(copying.Outcome([], {}))
+            others.append(synchronise(origin, server))
+
+    origin.before = follow
+    assert synchronise(origin, server) == copying.Outcome([], {})
+    assert [item.ref for item in others[-1].moved] == ["refs/heads/trunk"]
+    expect_equal(origin, server)
+
+
 REFS = st.dictionaries(
     st.sampled_from(["refs/heads/main", "refs/heads/x", "refs/tags/v1", "refs/tags/v1^{}", "refs/pull/1/head", "HEAD"]),
     st.sampled_from(["a" * 40, "b" * 40, "c" * 40]),

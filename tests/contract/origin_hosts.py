@@ -65,7 +65,9 @@ def client(host: UnderTest, token: str) -> OriginHost:
 
 @dataclass
 class ContractServer:
-    """`broken` is the status of all answers of the API, with the headers `broken_headers`; `answers` are the requests of it."""
+    """`before` is called with the address of each request of git, `advertised` takes the place of the refs.
+
+    `broken` is the status of all answers of the API, with the headers `broken_headers`; `answers` are the requests of it."""
 
     kind: origins.Host
     repositories: EmbeddedGitHost
@@ -82,6 +84,8 @@ class ContractServer:
         default_factory=lambda: {"admin": ADMIN, "writer": WRITER, "reader": READER, "none": "", "wrong": "?"}
     )
     public: bool = False
+    before: Callable[[str], None] = lambda address: None
+    advertised: bytes = b""
 
     def __post_init__(self) -> None:
         self.git = smart_http.SmartHttp(
@@ -126,6 +130,10 @@ class ContractServer:
     def __call__(self, environ: Any, start_response: Any) -> Any:
         request = Request(environ)
         if request.path.startswith(f"/{OWNER}/"):
+            self.before(request.path)
+            if self.advertised and request.path.endswith("/info/refs"):
+                answer = Response(self.advertised, content_type="application/x-git-upload-pack-advertisement")
+                return answer(environ, start_response)
             # At once: the server of these tests does not close the file of an answer that the client has left.
             parts = self.git(environ, start_response)
             try:

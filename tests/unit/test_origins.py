@@ -27,6 +27,9 @@ ROOT = pathlib.Path(__file__).parents[2]
         ("https://git.example.com/acme/churn", "", "", ("git", "https://git.example.com", "acme/churn")),
         ("https://x.com/gitea/acme/churn.git", "https://x.com/gitea/", "gitea", ("gitea", "https://x.com/gitea", "acme/churn")),
         ("https://x.com:443/acme/churn", "https://x.com/", "GitLab", ("gitlab", "https://x.com:443", "acme/churn")),
+        ("https://GitHub.com/acme/churn", "https://github.com/acme", "github", ("github", "https://GitHub.com", "acme/churn")),
+        ("https://gitlab.com/a/b/churn", "https://gitlab.com/a", "gitlab", ("gitlab", "https://gitlab.com", "a/b/churn")),
+        ("https://x.com/acme/churn", "https://x.com/acme", "gitea", ("gitea", "https://x.com", "acme/churn")),
         ("https://x.com/acme/churn", "https://other.com/", "gitlab", ("gitlab", "https://x.com", "acme/churn")),
     ],
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,8 +20,13 @@ Host = Literal["gitea", "forgejo", "github", "gitlab", "git"]
 HOSTS: tuple[Host, ...] = get_args(Host)
 
 _KNOWN: Mapping[str, Host] = {"github.com": "github", "gitlab.com": "gitlab", "codeberg.org": "forgejo", "gitea.com": "gitea"}
+_FLAT: Sequence[Host] = ("gitea", "forgejo", "github")
 _PATH = re.compile(r"[\w.~+-]+(?:/[\w.~+-]+)*", re.ASCII)
 _SERVER = re.compile(r"(?:[A-Za-z0-9_-](?:[A-Za-z0-9_.-]*)|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
+_OBJECT_ID = re.compile(r"[0-9a-f]{40}", re.ASCII)
+# The rules of `git check-ref-format`, and names that are not UTF-8.
+_NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|\.\.|@\{|//|/\.|\.lock(?:/|$)|[./]$")
+_LONGEST_REF = 1024
 _FIRST_PAUSE = 30
 # 30 seconds * 2^7 is about an hour.
 _MOST_DOUBLINGS = 7
@@ -63,12 +68,16 @@ def read(url: str, *, endpoint: str = "", product: str = "") -> Origin:
     if parts.scheme not in ("http", "https") or not _SERVER.fullmatch(parts.netloc) or parts.query or parts.fragment:
         raise errors.InvalidError("the address of a repository is https://HOST/OWNER/NAME or http://..., without an account or a query")
     folder = urllib.parse.urlsplit(endpoint).path.rstrip("/") if endpoint and covers(endpoint, address) else ""
-    base = f"{parts.scheme}://{parts.netloc}{folder}"
-    path = parts.path[len(folder) :].strip("/").removesuffix(".git")
+    host = _host(product, parts.hostname or "")
+    rest = parts.path[len(folder) :].strip("/").removesuffix(".git")
+    if folder and ((parts.hostname or "").lower() in _KNOWN or (host in _FLAT and "/" not in rest)):
+        # The service is that of an owner, not of a host below a folder.
+        folder, _, owner = ("", "", folder[1:]) if host not in _FLAT else folder.rpartition("/")
+        rest = f"{owner}/{rest}"
+    base, path = f"{parts.scheme}://{parts.netloc}{folder}", rest
     if not _PATH.fullmatch(path) or any(segment in (".", "..") for segment in path.split("/")):
         raise errors.InvalidError(f"{path[:100]!r} is not the path of a repository: letters, digits and ._~+- between slashes")
-    host = _host(product, parts.hostname or "")
-    if host in ("gitea", "forgejo", "github") and path.count("/") != 1:
+    if host in _FLAT and path.count("/") != 1:
         raise errors.InvalidError(f"{path[:100]!r} is not OWNER/NAME, as {host} names its repositories")
     return Origin(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}", host, base, path)
 
@@ -92,6 +101,28 @@ def covers(endpoint: str, url: str) -> bool:
     return below.startswith(above) and ".." not in below.split("/")
 
 
+def is_followed(ref: str) -> bool:
+    """Whether a ref is a branch or a tag, and not the commit of an annotated tag."""
+    return ref.startswith(("refs/heads/", "refs/tags/")) and not ref.endswith("^{}")
+
+
+def ref_fault(name: str) -> str:
+    """The reason why a ref of an origin is not followed; empty for one that is.
+
+    What an origin names is sent to the copy's host, in packets whose length is bounded: only names by git's own rules are.
+    """
+    if len(name) > _LONGEST_REF:
+        return f"its name has more than {_LONGEST_REF} characters"
+    if _NO_REF.search(name):
+        return "git does not allow its name"
+    return ""
+
+
+def is_object_id(text: str) -> bool:
+    """Whether the text is an object id of SHA-1, in git's form."""
+    return _OBJECT_ID.fullmatch(text) is not None
+
+
 def changes(origin: Mapping[str, str], copy: Mapping[str, str], kept: str = "") -> list[Change]:
     """The moves of branches and tags that make the copy equal to its origin, in the order of their names.
 
@@ -105,7 +136,7 @@ def changes(origin: Mapping[str, str], copy: Mapping[str, str], kept: str = "") 
 
 
 def _followed(refs: Mapping[str, str]) -> dict[str, str]:
-    return {ref: value for ref, value in refs.items() if ref.startswith(("refs/heads/", "refs/tags/")) and not ref.endswith("^{}")}
+    return {ref: value for ref, value in refs.items() if is_followed(ref)}
 
 
 def pause(failures: int, interval: float) -> float:

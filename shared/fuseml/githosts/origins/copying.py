@@ -46,7 +46,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The refs that moved, and those that the copy's host refused to move, each with its reason; `kept` is a branch that the origin has no
+    """The refs that moved, and those that cannot be followed or that the copy's host refused to move, each with its reason; `kept` is a branch that the origin has no
     more, but that is the default one of the copy.
     """
 
@@ -59,6 +59,7 @@ class Outcome:
 class _Refs:
     values: Mapping[str, str]
     head: str
+    faults: Mapping[str, str]
 
 
 def copy(origin: Place, to: Place, *, seconds: float, size: int = MOST_BYTES, most_refs: int = MOST_REFS) -> Outcome:
@@ -72,20 +73,24 @@ def copy(origin: Place, to: Place, *, seconds: float, size: int = MOST_BYTES, mo
     while True:
         present = _read(to, deadline)
         wanted = _read(origin, deadline)
-        changes = [item for item in origins.changes(wanted.values, present.values, present.head) if item.ref not in refused]
+        different = origins.changes(wanted.values, present.values, present.head)
+        changes = [item for item in different if item.ref not in refused]
         if not any(ref.startswith("refs/heads/") for ref in present.values):
             # The first branch of an empty repository becomes its default one.
             changes = [item for item in changes if item.ref == wanted.head] or changes
         part = changes[:most_refs]
         if not part:
             is_kept = present.head in present.values and present.head not in wanted.values and bool(wanted.values)
-            return Outcome(moved, refused, present.head if is_kept else "")
-        failed = _relay(origin, to, part, present, deadline, size)
-        refused |= failed
-        moved += [item for item in part if item.ref not in failed]
+            # A refused ref that another process has moved meanwhile is as it should be.
+            failed = {item.ref: refused[item.ref] for item in different}
+            return Outcome(moved, {**wanted.faults, **failed}, present.head if is_kept else "")
+        answered = _relay(origin, to, part, present, deadline, size)
+        refused |= answered
+        moved += [item for item in part if item.ref not in answered]
 
 
 def _read(place: Place, deadline: float) -> _Refs:
+    from dulwich import errors as git_errors
     from dulwich.refs import Ref
 
     shown = urls.shown(place.url)
@@ -93,7 +98,11 @@ def _read(place: Place, deadline: float) -> _Refs:
         answer = git.get_refs(b"")
         _expect_smart(git)
         values = {_text(name): value.decode() for name, value in answer.refs.items() if value}
-        return _Refs(values, _text(answer.symrefs.get(Ref(b"HEAD"), b"")))
+        if not all(map(origins.is_object_id, values.values())):
+            raise git_errors.GitProtocolError("its objects have other ids than those of SHA-1")
+        faults = {name: fault for name in values if origins.is_followed(name) and (fault := origins.ref_fault(name))}
+        good = {name: value for name, value in values.items() if name not in faults}
+        return _Refs(good, _text(answer.symrefs.get(Ref(b"HEAD"), b"")), {_line(name): fault for name, fault in faults.items()})
 
 
 def _relay(origin: Place, to: Place, changes: Sequence[origins.Change], present: _Refs, deadline: float, size: int) -> dict[str, str]:
@@ -237,4 +246,4 @@ def _text(name: bytes) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(inert_text.visible(text).split())[:_SHOWN]
+    return " ".join(inert_text.visible(text.encode("utf-8", "replace").decode()).split())[:_SHOWN]

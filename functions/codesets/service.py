@@ -107,10 +107,11 @@ def _register(
 
 def register_copy(
     deps: Deps, project: str, name: str, description: str, labels: Sequence[str], *, url: str, host: str, vcs: str
-) -> tuple[codesets.Codeset, origins.Webhook | None]:
+) -> tuple[codesets.Codeset, origins.Webhook]:
     """The codeset that follows the repository at `url`, and the webhook there. A second call repairs a crash, and sets up the webhook again.
 
-    Raises InvalidError for the names or the address, ConflictError for a codeset that is not a copy of this repository.
+    Raises InvalidError for the names or the address, ConflictError for a codeset that is not a copy of this repository, or is none
+    any more at the end.
     """
     document.check_identifier("project", project)
     document.check_identifier("name", name)
@@ -121,7 +122,10 @@ def register_copy(
     origins.add(deps, project, name, origin, service)
     row, _, _ = _register(deps, project, name, description, labels, begins=False)
     origins.request(deps, project, name)
-    return row, origins.set_up_webhook(deps, project, name)
+    webhook = origins.set_up_webhook(deps, project, name)
+    if webhook is None:
+        raise errors.ConflictError(f"the codeset {project}/{name} was deleted or registered otherwise meanwhile; register it again")
+    return row, webhook
 
 
 def _pushed(codeset: codesets.Codeset, push: githosts.Push) -> events.CodesetPushed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Copied:
         """The git host of codesets is the embedded one, or with `gitea` that one, by its address and an administrator's token."""
         self.store, self.origin, self._gitea = store, origin, gitea
         self.published = list[events.Event]()
+        self.on_publish: Callable[[events.Event], None] = lambda event: None
         self.keyring = secrets.Keyring([secrets.new_key()])
         self.root = folder / "git"
         self.root.mkdir()
@@ -90,6 +91,7 @@ class Copied:
 
     def publish(self, event: events.Event) -> None:
         self.published.append(event)
+        self.on_publish(event)
 
     def _may_push(self, project: str, codeset: str, username: str, password: str) -> bool:
         with self.store.read() as session:
@@ -109,8 +111,8 @@ class Copied:
         assert answer.status_code == status, answer.text
         return json.loads(answer.text) if answer.text else None
 
-    def register_host(self, token: str, *, id: str = "forge", project: str = "") -> None:
-        """Register the origin's host as a service of category VCS."""
+    def register_host(self, token: str, *, id: str = "forge", project: str = "", internal: str = "") -> None:
+        """Register the origin's host as a service of category VCS, also at an `internal` address."""
         scope = {"scope": "project", "projects": [project]} if project else {"scope": "global"}
         account = {"id": "account", "configuration": {"token": token}, **scope}
         service = {
@@ -118,7 +120,7 @@ class Copied:
             "resource": "git+http",
             "category": "VCS",
             "auth_required": True,
-            "endpoints": [{"url": self.origin.url}],
+            "endpoints": [*([{"url": internal, "type": "internal"}] if internal else []), {"url": self.origin.url}],
             "credentials": [account],
         }
         self.call("extensions", "POST", "/extensions", 201, json={"id": id, "product": self.origin.kind, "services": [service]})

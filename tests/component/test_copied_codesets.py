@@ -301,6 +301,52 @@ def test_an_account_goes_only_to_the_address_that_it_was_given_for(one: copied.C
         assert not any(origin_hosts.ADMIN in str(headers) for _, _, headers in other.requests)
 
 
+@pytest.mark.parametrize("vcs", ["", "forge", "forge/git"])
+def test_a_host_may_have_an_address_inside_of_the_zone_too(one: copied.Copied, tmp_path: Path, vcs: str) -> None:
+    _, first = pushed(one, tmp_path / "work")
+    one.register_host(origin_hosts.ADMIN, internal="http://gitlab.gitlab.svc")
+    assert one.register(vcs=vcs)["webhook"]["state"] == "set"
+    one.follow()
+    assert one.pushes() == [("refs/heads/main", first)] and one.row().problem == ""
+
+
+def test_a_name_of_a_git_host_that_none_has_is_refused(one: copied.Copied) -> None:
+    one.register(400, vcs="a" * 150)
+    one.register(422, vcs="a/b/c")
+
+
+def test_a_codeset_that_is_deleted_during_its_registration_is_a_conflict(one: copied.Copied) -> None:
+    one.register_host(origin_hosts.ADMIN)
+
+    def delete(event: events.Event) -> None:
+        if event.type == events.CodesetReported.TYPE:
+            one.call("codesets", "DELETE", "/codesets/demo/churn", 204)
+
+    one.on_publish = delete
+    one.register(409)
+    one.on_publish = lambda event: None
+    one.register()
+
+
+def test_a_report_during_a_synchronisation_leaves_it_due(one: copied.Copied, tmp_path: Path) -> None:
+    pushed(one, tmp_path / "work")
+    one.register_host(origin_hosts.ADMIN)
+    one.register()
+    reported = list[str]()
+
+    def report(address: str) -> None:
+        if not reported and address.endswith("git-upload-pack"):
+            assert one.origin.deliver(b"{}") == 202
+            reported.append(clock.now())
+
+    one.origin.before = report
+    one.follow()
+    # A server that is killed before it handles the second report follows the origin by its next sweep.
+    assert one.row().synced and one.row().due <= reported[0]
+    one.tick()
+    assert one.row().due > clock.now()
+
+
 def test_a_host_without_an_api_is_only_read(one: copied.Copied, tmp_path: Path) -> None:
     _, first = pushed(one, tmp_path / "work")
     one.register_host(origin_hosts.READER)

@@ -27,9 +27,9 @@ def due(session: Session, now: str, limit: int) -> Sequence[CodesetOrigin]:
 
 
 def request(session: Session, project: str, codeset: str, now: str) -> None:
-    """Make the synchronisation due now."""
+    """Make the synchronisation due now. One that is under way began earlier, so that it leaves it due."""
     row = find(session, project, codeset)
-    if row is not None and row.due > now:
+    if row is not None:
         row.due = now
         save(session, row)
 

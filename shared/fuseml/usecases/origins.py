@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sqlmodel
 
 from fuseml.domain import errors, origins, plans
+from fuseml.domain.documents import document
 from fuseml.domain.registry import selector
 from fuseml.runtime import secrets
 from fuseml.store import extensions, resolution
@@ -45,11 +46,13 @@ def choose(session: sqlmodel.Session, url: str, vcs: str, *, project: str, zone:
     """
     extension, _, service = vcs.partition("/")
     if extension:
-        wanted = selector.Selector(name="origin", extension_id=extension, service_id=service, service_category=CATEGORY)
+        named = {"name": "origin", "extension_id": extension, "service_id": service, "service_category": CATEGORY}
+        wanted = document.validate(selector.Selector, named, kind="name of a git host")
         [binding] = resolution.resolve(session, [wanted], selector.Context(project=project, zone=zone), home=zone).bindings
-        if not origins.covers(binding.url, url):
+        covering = _covering(session, binding, url)
+        if not covering:
             raise errors.InvalidError(f"the git host {vcs!r} is at {binding.url}, which does not cover the address of the repository")
-        return Service(binding.extension_id, binding.service_id, binding.product, binding.url)
+        return Service(binding.extension_id, binding.service_id, binding.product, covering)
     found = [
         Service(record.id, item.id, record.product, endpoint.url)
         for resource in resolution.resources(session, CATEGORY)
@@ -75,12 +78,19 @@ def account(session: sqlmodel.Session, keyring: secrets.Keyring, row: stored.Cod
         raise errors.NotFoundError(f"the git host {row.extension!r} of the codeset is not registered any more")
     wanted = selector.Selector(name="origin", extension_id=row.extension, service_id=row.service)
     [binding] = resolution.resolve(session, [wanted], selector.Context(project=row.project, zone=zone), home=zone).bindings
-    # The endpoint may have changed since the registration: an account goes only to the address that it was given for.
-    if not origins.covers(binding.url, row.url):
+    # The endpoints may have changed since the registration: an account goes only to the addresses that it was given for.
+    if not _covering(session, binding, row.url):
         raise errors.NotFoundError(f"the git host {row.extension!r} is at {binding.url} now, which does not cover {row.url}")
     opened = {key: keyring.unseal(extensions.sealed_secret(session, _secret(binding, key))) for key in binding.secret_keys}
     opened = {**binding.configuration, **opened}
     return Account(opened.get("username", ""), opened.get("token") or opened.get("password", ""))
+
+
+def _covering(session: sqlmodel.Session, binding: selector.Binding, url: str) -> str:
+    """The most exact address of the bound service that covers `url`, also one that is not preferred here; empty without one."""
+    record = extensions.get(session, binding.extension_id)
+    endpoints = [endpoint.url for item in record.services if item.id == binding.service_id for endpoint in item.endpoints]
+    return max((endpoint for endpoint in endpoints if origins.covers(endpoint, url)), key=len, default="")
 
 
 def _secret(binding: selector.Binding, key: str) -> plans.SecretPart:

@@ -67,17 +67,22 @@ def register_codeset(
     for label in labels:
         document.check_identifier("labels", label)
     origins.expect_own(deps, project, name)
-    return _register(deps, project, name, description, labels, begins=begins)
+    return _register(deps, project, name, description, labels, begins=begins, is_copy=False)
 
 
 def _register(
-    deps: Deps, project: str, name: str, description: str, labels: Sequence[str], *, begins: bool
+    deps: Deps, project: str, name: str, description: str, labels: Sequence[str], *, begins: bool, is_copy: bool
 ) -> tuple[codesets.Codeset, str, str]:
     deps.git.create_repository(project, name)
     # Before the webhook is there: the push is published here.
     first = deps.git.begin(project, name, f"# {name}\n\n{description}".rstrip() + "\n") if begins else None
     with deps.store.write() as session:
         row = codesets.find_codeset(session, project, name)
+        if (stored_origins.find(session, project, name) is not None) is not is_copy:
+            # Else the commits of one would be overwritten by the origin of the other.
+            raise errors.ConflictError(
+                f"the codeset {project}/{name} was registered or deleted meanwhile; choose another name, or try again"
+            )
         if row is None:
             codesets.ensure_project(session, project, clock.now())
             row = codesets.Codeset(
@@ -120,7 +125,7 @@ def register_copy(
     origin, service = origins.describe(deps, project, url, host, vcs)
     # The origin first: a codeset without one takes pushes of people.
     origins.add(deps, project, name, origin, service)
-    row, _, _ = _register(deps, project, name, description, labels, begins=False)
+    row, _, _ = _register(deps, project, name, description, labels, begins=False, is_copy=True)
     origins.request(deps, project, name)
     webhook = origins.set_up_webhook(deps, project, name)
     if webhook is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -326,6 +327,24 @@ def test_a_codeset_that_is_deleted_during_its_registration_is_a_conflict(one: co
     one.register(409)
     one.on_publish = lambda event: None
     one.register()
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_of_two_registrations_at_once_one_makes_the_codeset(one: copied.Copied, number: int) -> None:
+    one.register_host(origin_hosts.ADMIN)
+    client = one.functions["codesets"].test_client
+    headers = {"Authorization": "Bearer the-token"}
+    url = f"{one.origin.url}/{origin_hosts.OWNER}/{origin_hosts.NAME}.git"
+    calls = [
+        lambda: client().post("/codesets/demo/churn/origin", query_string={"url": url}, headers=headers),
+        lambda: client().post("/codesets", query_string={"project": "demo", "name": "churn"}, headers=headers),
+    ]
+    with ThreadPoolExecutor() as pool:
+        answers = [future.result() for future in [pool.submit(call) for call in calls[:: 1 if number % 2 else -1]]]
+    codes = [answer.status_code for answer in answers][:: 1 if number % 2 else -1]
+    assert set(codes) <= {201, 409} and codes.count(201) <= 1, [answer.text for answer in answers]
+    if 201 in codes:
+        assert (one.status()["origin"] is not None) is (codes[0] == 201)
 
 
 def test_a_report_during_a_synchronisation_leaves_it_due(one: copied.Copied, tmp_path: Path) -> None:

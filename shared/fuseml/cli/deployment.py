@@ -93,7 +93,8 @@ def _deploy(context: typer.Context, *, dry_run: bool, yes: bool, format: output.
     if missing:
         raise errors.PermanentError(f"nothing was changed; prerequisites are missing: {', '.join(missing)}")
     try:
-        if upgrade and not planning.is_deployed():
+        is_deployed = planning.is_deployed()
+        if upgrade and not is_deployed:
             raise errors.NotFoundError("FuseML is not on this cluster; `fuseml install` deploys it")
         stored = cluster.data("configmap", "fuseml")
         installed = command.chosen_images(parsed, stored)
@@ -109,7 +110,7 @@ def _deploy(context: typer.Context, *, dry_run: bool, yes: bool, format: output.
         return
     if not yes:
         try:
-            terminal.confirm(f"{'Upgrade' if planning.is_deployed() else 'Install'} FuseML on this cluster?")
+            terminal.confirm(f"{'Upgrade' if is_deployed else 'Install'} FuseML on this cluster?")
         except typer.Abort:
             raise errors.PermanentError("nothing was changed; answer y or pass --yes") from None
     raise typer.Exit(command.main(["deploy", *context.args], environment))

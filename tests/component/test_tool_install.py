@@ -173,6 +173,12 @@ def test_a_namespace_goes_with_the_last_of_its_tools(place: Place) -> None:
     assert place.cluster.names("namespaces") == ["fuseml-tools", "fuseml-workloads"]
 
 
+def test_the_plan_names_the_addresses_that_a_tool_is_fetched_from(place: Place) -> None:
+    address = "https://example.com/releases/download/v1/base.yaml"
+    (place.folder / "base/description.yaml").write_text(BASE.replace("location: base.yaml", f"location: '{address}'"))
+    assert f"base is fetched from {address}\n" in place.fuseml("install", "./base", "--dry-run").stdout
+
+
 def test_a_script_needs_a_consent_of_its_own(place: Place) -> None:
     (place.folder / "base/description.yaml").write_text(BASE + "  - {type: script, location: run.sh}\n")
     (place.folder / "base/run.sh").write_text('echo "done in $(pwd) ${FUSEML_TOKEN:-without token}" > result\n')

@@ -203,6 +203,8 @@ def _describe(planned: Sequence[plans.PlannedTool], zone: str, *, registers: boo
     if registers:
         terminal.echo(f"The records are of the zone {zone!r}." if zone else "The records are of the zone of the server.")
     for item in planned:
+        for source in item.tool.description.sources() if item.state == "install" else ():
+            terminal.echo(f"{item.tool.name} is fetched from {source}")
         for rule in item.tool.description.rolerules if item.state == "install" else ():
             words = f"{', '.join(rule.verbs)} {', '.join(rule.resources)} of {', '.join(group or 'core' for group in rule.apigroups)}"
             terminal.echo(f"{item.tool.name} gives the steps of runs the right to {words}.")

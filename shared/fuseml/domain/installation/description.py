@@ -211,6 +211,11 @@ class Description(_Part):
         """The steps of the removal: the given ones, or those of the installation in reverse, without scripts."""
         return self.uninstall or tuple(step for step in reversed(self.install) if step.type != "script")
 
+    def sources(self) -> list[str]:
+        """The addresses from which the steps of the installation are fetched."""
+        named = [place for step in self.install for place in (step.repo, step.location, step.values) if is_url(place)]
+        return list(dict.fromkeys(named))
+
     def places(self) -> Iterator[str]:
         """The paths in the folder that the steps name."""
         for step in (*self.install, *self.uninstall):

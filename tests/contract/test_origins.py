@@ -78,6 +78,21 @@ def test_webhooks_of_others_stay(host: origin_hosts.UnderTest) -> None:
         admin.remove_webhook(item.id)
 
 
+def test_a_host_decides_no_number_of_requests(tmp_path: Path) -> None:
+    with origin_hosts.contract_server(tmp_path, "github") as server:
+        admin = origin_hosts.client(server, "admin")
+        for _ in range(webhook_setup.MOST + 1):
+            admin.add_webhook(server.receiver, SECRET)
+        for change in (
+            lambda: webhook_setup.ensure(admin, server.receiver, SECRET),
+            lambda: webhook_setup.remove(admin, server.receiver),
+            lambda: webhook_setup.look(admin, server.receiver, SECRET),
+        ):
+            with pytest.raises(errors.PermanentError, match="delete all but one"):
+                change()
+        assert "DELETE" not in {method for method, _, _ in server.requests}
+
+
 def test_a_token_without_the_right_manages_no_webhook(host: origin_hosts.UnderTest) -> None:
     with pytest.raises((errors.NotFoundError, errors.PermanentError)):
         webhook_setup.ensure(origin_hosts.client(host, "writer"), host.receiver, SECRET)

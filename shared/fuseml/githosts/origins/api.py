@@ -22,6 +22,8 @@ Item = dict[str, Any]
 SECONDS = 10.0
 """Of one request, from the connection to the last byte of its answer."""
 
+# Of all pages of a list, so that a host which answers each slowly holds no request for minutes.
+_LIST_SECONDS = 20.0
 _MOST_BYTES = 4 << 20
 _PAGE = 50
 _MOST_PAGES = 20
@@ -54,7 +56,10 @@ class Api:
 
     def pages(self, address: str, read: Callable[[Item], Result], size: str = "per_page") -> Iterator[Result]:
         """What `read` finds in each item of a list; `size` is the host's name for the length of a page. Raises as `get` does."""
+        deadline = time.monotonic() + _LIST_SECONDS
         for page in range(1, _MOST_PAGES + 1):
+            if time.monotonic() >= deadline:
+                raise errors.TemporaryError(f"{self._shown} took longer than {_LIST_SECONDS:g} seconds to list {address}")
             items = self._call("GET", f"{address}?{urlencode({'page': page, size: _PAGE})}")
             if not isinstance(items, list):
                 raise self._unlike(address)

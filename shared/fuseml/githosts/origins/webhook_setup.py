@@ -9,7 +9,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
+from fuseml.domain import errors
 from fuseml.githosts.origins.port import OriginHost, Webhook
+
+MOST = 10
+"""Webhooks at our address that are read of a host, and deleted there: each takes a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +62,7 @@ def look(host: OriginHost, address: str, secret: str) -> State:
 
 
 def _own(host: OriginHost, address: str) -> list[Webhook]:
-    return [item for item in host.webhooks() if item.url.partition("?")[0] == address]
+    own = [item for item in host.webhooks() if item.url.partition("?")[0] == address]
+    if len(own) > MOST:
+        raise errors.PermanentError(f"the repository has {len(own)} webhooks for {address}; delete all but one of them at the host")
+    return own

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Literal
 
+import sqlmodel
+
 from functions.gitea_ingress.deps import Deps
 from fuseml.domain import errors, events, inert_text
 from fuseml.runtime import clock, cloudevents
@@ -48,7 +50,7 @@ def receive(deps: Deps, project: str, codeset: str, headers: Mapping[str, str], 
             present = stored.find(session, project, codeset)
             if present is not None:
                 stored.record_refusal(session, present, error.message[:_REASON], clock.now())
-        _decline(deps, row, report, "refused", error.message)
+            _decline(session, row, report, "refused", error.message)
         raise errors.UnauthenticatedError(_REFUSAL) from error
     return _take(deps, row, report)
 
@@ -66,14 +68,13 @@ def _take(deps: Deps, row: stored.CodesetOrigin, report: origins.Report) -> tupl
         if present is None:
             return None, "the codeset was deleted meanwhile"
         stored.record_delivery(session, present, report.change or name, now)
-        if report.change:
-            stored.request(session, row.project, row.codeset, now)
-        enqueued = cloudevents.enqueue(session, *([payload] if report.change else []), cause=(f"/webhooks/{_INGRESS}", position))
+        if not report.change:
+            reason = f"the event {name!r} of the git host: only changes of code are followed"
+            _decline(session, row, report, "ignored", reason)
+            return None, reason
+        stored.request(session, row.project, row.codeset, now)
+        enqueued = cloudevents.enqueue(session, payload, cause=(f"/webhooks/{_INGRESS}", position))
     cloudevents.relay(deps.store, deps.publisher, enqueued)
-    if not report.change:
-        reason = f"the event {name!r} of the git host: only changes of code are followed"
-        _decline(deps, row, report, "ignored", reason)
-        return None, reason
     return events.event(payload, now).id, None
 
 
@@ -89,16 +90,17 @@ def _parts(body: IO[bytes]) -> Iterator[bytes]:
     return iter(lambda: body.read(_CHUNK), b"")
 
 
-def _decline(deps: Deps, row: stored.CodesetOrigin, report: origins.Report, outcome: Literal["refused", "ignored"], reason: str) -> None:
-    with deps.store.write() as session:
-        decisions.decline(
-            session,
-            clock.now(),
-            ingress=_INGRESS,
-            subject=f"{row.project}/{row.codeset}",
-            registered=codesets.find_codeset(session, row.project, row.codeset) is not None,
-            delivery=report.delivery,
-            outcome=outcome,
-            reason=reason,
-            commit=None,
-        )
+def _decline(
+    session: sqlmodel.Session, row: stored.CodesetOrigin, report: origins.Report, outcome: Literal["refused", "ignored"], reason: str
+) -> None:
+    decisions.decline(
+        session,
+        clock.now(),
+        ingress=_INGRESS,
+        subject=f"{row.project}/{row.codeset}",
+        registered=codesets.find_codeset(session, row.project, row.codeset) is not None,
+        delivery=report.delivery,
+        outcome=outcome,
+        reason=reason,
+        commit=None,
+    )

@@ -114,3 +114,11 @@ def test_every_folder_of_manifests_that_a_deployment_applies_is_found_and_packag
         assert (deployed.place(folder) / "kustomization.yaml").is_file(), folder
         (source,) = [source for source in packaged if f"{folder}/".startswith(f"{source}/")]
         assert packaged[source] == ("fuseml/eventing" if source == "eventing" else f"fuseml/manifests/{source}")
+
+
+def test_a_removal_names_its_cluster_and_changes_nothing_without_a_consent(place: Place) -> None:
+    place.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fuseml"}})
+    refused = place.fuseml("uninstall", code=1)
+    assert "fuseml and fuseml-workloads of the cluster (context test) with all their data" in refused.stdout
+    assert "nothing was removed" in refused.stderr
+    assert place.cluster.names("namespaces") == ["fuseml"]

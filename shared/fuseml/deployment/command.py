@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from fuseml import deployment
 from fuseml.deployment import cluster, functions, images, pod_security, prerequisites, tryout
+from fuseml.domain import inert_text
 from fuseml.domain.images import mirrored
 from fuseml.runtime import clock, settings
 
@@ -181,7 +182,9 @@ def _nonempty(values: Mapping[str, str]) -> dict[str, str]:
 def down(options: argparse.Namespace) -> None:
     """Remove everything, data included."""
     if not options.yes:
-        sys.stdout.write(f"This removes the namespaces {cluster.NAMESPACE} and {cluster.WORKLOADS} with all their data. Continue? [y/N] ")
+        place = inert_text.visible(f"the cluster {prerequisites.context()}".rstrip())
+        names = f"{cluster.NAMESPACE} and {cluster.WORKLOADS}"
+        sys.stdout.write(f"This removes the namespaces {names} of {place} with all their data. Continue? [y/N] ")
         sys.stdout.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise cluster.DeployError("nothing was removed")

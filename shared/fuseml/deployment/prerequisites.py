@@ -57,7 +57,7 @@ def check(find: Callable[[str], str | None] = shutil.which) -> list[Prerequisite
             "cluster", "missing", reason, "set KUBECONFIG to the file of your cluster; kubectl cluster-info tests it"
         )
         return [*programs, unreachable, *_unknown("the cluster cannot be reached")]
-    return [*programs, Prerequisite("cluster", "ok", f"{version} {_context()}".strip()), *_platforms(), _storage(), *_rights()]
+    return [*programs, Prerequisite("cluster", "ok", f"{version} {context()}".strip()), *_platforms(), _storage(), *_rights()]
 
 
 def require(found: Sequence[Prerequisite]) -> None:
@@ -68,7 +68,8 @@ def require(found: Sequence[Prerequisite]) -> None:
         raise cluster.DeployError("\n".join(["these prerequisites are missing:", *lines]))
 
 
-def _context() -> str:
+def context() -> str:
+    """The context of the kubeconfig, in parentheses; empty without one."""
     try:
         return f"(context {cluster.kubectl('config', 'current-context').strip()})"
     except cluster.DeployError:

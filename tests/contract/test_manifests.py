@@ -17,8 +17,10 @@ import pytest
 import yaml
 
 from fuseml.client import transport
+from fuseml.githosts.origins import copying
 from fuseml.platform import Knative
 from fuseml.runtime import catalog, secrets, settings
+from fuseml.webhooks import gitea
 from tests import commands, signing_keys
 from tests.contract import test_event_contract
 from tests.contract.manifests import (
@@ -100,6 +102,16 @@ def test_a_service_is_bounded_probed_and_confined(function: catalog.Function) ->
     assert (security["runAsNonRoot"], security["readOnlyRootFilesystem"], security["allowPrivilegeEscalation"]) == (True, True, False)
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+@pytest.mark.parametrize(("function", "most"), [("housekeeper", copying.MOST_BYTES), ("gitea_ingress", gitea.MAX_BODY)])
+def test_the_files_of_all_requests_at_once_fit_into_their_volume(function: str, most: int) -> None:
+    [found] = [item for item in DEPLOYED if item.name == function]
+    spec = service(found)["spec"]["template"]["spec"]
+    [limit] = [volume["emptyDir"]["sizeLimit"] for volume in spec["volumes"] if volume["name"] == "tmp"]
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", limit).groups()  # type: ignore[union-attr]  # else the test fails
+    # Kubernetes ends a pod whose files exceed the limit.
+    assert int(number) << {"Mi": 20, "Gi": 30}[unit] > spec["containerConcurrency"] * most
 
 
 def gunicorn_setting(name: str) -> int:

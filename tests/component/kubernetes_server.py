@@ -53,13 +53,14 @@ _PATH = re.compile(
 
 @dataclass
 class Cluster:
-    """`forbidden` holds plurals that the account may not list, `foreign` objects whose fields have another owner. `requests` are the methods and
-    paths so far.
+    """`forbidden` holds plurals that the account may not list, `foreign` objects whose fields have another owner, and `conflict` is more text
+    of its refusal. `requests` are the methods and paths so far.
     """
 
     objects: dict[Key, Object] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
     foreign: set[Key] = field(default_factory=set)
+    conflict: str = ""
     settled: Callable[[Object], None] = lambda item: None
     requests: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -161,7 +162,7 @@ class Cluster:
             body["metadata"]["namespace"] = namespace
             return 200, self.put(body)
         if key in self.foreign and "fieldManager" in query and query.get("force") != "true":
-            return _refusal(409, "Conflict", 'Apply failed with 1 conflict: conflict with "other" using v1: .data.a')
+            return _refusal(409, "Conflict", f'Apply failed with 1 conflict: conflict with "other" using v1: .data.a{self.conflict}')
         merged = copy.deepcopy(self.objects[key])
         _merge(merged, body)
         return 200, self.put(merged)

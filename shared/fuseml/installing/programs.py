@@ -128,7 +128,10 @@ class Programs:
         if refused:
             group = f".{refused['group']}" if refused["group"] else ""
             return Forbidden(f"{refused['verb']} {refused['resource']}{group}{refused['scope'].rstrip()}")
-        detail = problem[-_MOST_TEXT:] or f"it ended with exit code {code}"
+        if len(problem) > _MOST_TEXT:
+            # The first line is often the cause, and the last one the way out.
+            problem = f"{problem[: _MOST_TEXT // 2]} ... {problem[-_MOST_TEXT // 2 :]}"
+        detail = problem or f"it ended with exit code {code}"
         return errors.PermanentError(f"`{' '.join(command[:3])} ...` failed: {detail}")
 
 

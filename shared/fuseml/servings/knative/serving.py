@@ -110,10 +110,11 @@ class KnativeServing:
         self._cluster.apply_service(body)
 
     def _remove(self, name: str) -> None:
-        with contextlib.suppress(errors.NotFoundError):
-            self._cluster.delete_service(name)
+        # The Secret first: the sweep finds what a kill leaves by the Knative Service.
         with contextlib.suppress(errors.NotFoundError):
             self._cluster.delete_secret(name)
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_service(name)
 
     def _former(self, spec: ServingSpec) -> dict[int, str]:
         """Older revision of the application -> its newest Knative revision."""

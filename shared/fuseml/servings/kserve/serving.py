@@ -178,10 +178,11 @@ class KServeServing:
         self._cluster.apply_service(body)
 
     def _remove(self, name: str, account: str) -> None:
+        # The InferenceService last: by it the sweep finds what a kill leaves.
         for delete, named in (
-            (self._cluster.delete_service, name),
-            (self._cluster.delete_account, account),
             (self._cluster.delete_secret, account),
+            (self._cluster.delete_account, account),
+            (self._cluster.delete_service, name),
         ):
             with contextlib.suppress(errors.NotFoundError):
                 delete(named)

@@ -150,10 +150,11 @@ class SeldonServing:
         self._cluster.apply_service(body)
 
     def _remove(self, name: str, secret: str) -> None:
-        with contextlib.suppress(errors.NotFoundError):
-            self._cluster.delete_service(name)
+        # The Secret first: the sweep finds what a kill leaves by the SeldonDeployment.
         with contextlib.suppress(errors.NotFoundError):
             self._cluster.delete_secret(secret)
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_service(name)
 
     def _read_log(self, pod: str, container: str, former: bool) -> str:
         return self._cluster.pod_log(pod, container, former=former)

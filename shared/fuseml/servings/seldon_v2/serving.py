@@ -86,9 +86,10 @@ class SeldonV2Serving:
             return  # a cluster without Seldon Core 2
         refusal: errors.FusemlError | None = None
         for spec in specs:
+            present = found.pop(render.object_name(spec.name), _Found())
             try:
                 render.check(spec)
-                self._converge(spec, found.pop(render.object_name(spec.name), _Found()))
+                self._converge(spec, present)
             except errors.PermanentError as error:
                 _log.warning("application %s cannot be served as specified: %s", spec.name, error.message)
                 refusal = error
@@ -164,13 +165,14 @@ class SeldonV2Serving:
         return settled and _condition(experiment, "ExperimentReady").get("status") == "True"
 
     def _remove(self, name: str, found: _Found) -> None:
+        # The Secret first: the sweep finds what a kill leaves by the other objects.
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_secret(f"{name}{render.ACCOUNT_SUFFIX}")
         with contextlib.suppress(errors.NotFoundError):
             self._cluster.delete_experiment(name)
         for model in sorted(found.models):
             with contextlib.suppress(errors.NotFoundError):
                 self._cluster.delete_model(model)
-        with contextlib.suppress(errors.NotFoundError):
-            self._cluster.delete_secret(f"{name}{render.ACCOUNT_SUFFIX}")
 
 
 def _application(spec: ServingSpec) -> str:

@@ -110,6 +110,22 @@ def server(tmp_path: pathlib.Path) -> Iterator[Server]:
         yield Server(create_app(deps).test_client(), deps, cluster)
 
 
+@pytest.mark.parametrize("allowed", range(4))
+def test_the_sweep_completes_a_removal_that_broke_off_or_serves_the_application_again(server: Server, allowed: int) -> None:
+    serving = server.deps.serving[application.BUILT_IN]
+    served = {("services", "wine"), ("secrets", "wine")}
+    for specs, begin in ([], lambda: serving.reconcile([])), (server.specs, lambda: serving.remove("wine")):
+        server.register()
+        first = len(server.cluster.api.requests)
+        server.cluster.api.faults = lambda number, method, path, last=first + allowed: Fault() if number >= last else None
+        with contextlib.suppress(errors.TemporaryError):
+            begin()
+        server.cluster.api.faults = lambda number, method, path: None
+        kept = specs() if callable(specs) else specs
+        serving.reconcile(kept)
+        assert served & server.cluster.api.objects.keys() == (served if kept else set())
+
+
 def test_a_registered_application_is_served_and_its_record_holds_the_address(server: Server) -> None:
     response = server.register()
     assert (response["status"], response["revision"], response["url"]) == (

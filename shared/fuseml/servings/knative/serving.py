@@ -37,6 +37,9 @@ class KnativeServing:
 
     def remove(self, name: str) -> None:
         """See `Serving.remove`."""
+        # The Knative Service first: while the record exists, the sweep serves an application without one again, with its Secret.
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_service(render.object_name(name))
         self._remove(render.object_name(name))
 
     def status(self, spec: ServingSpec) -> Status:
@@ -110,7 +113,7 @@ class KnativeServing:
         self._cluster.apply_service(body)
 
     def _remove(self, name: str) -> None:
-        # The Secret first: the sweep finds what a kill leaves by the Knative Service.
+        # The Secret first: by the Knative Service the sweep finds what a kill leaves.
         with contextlib.suppress(errors.NotFoundError):
             self._cluster.delete_secret(name)
         with contextlib.suppress(errors.NotFoundError):

@@ -51,6 +51,9 @@ class KServeServing:
 
     def remove(self, name: str) -> None:
         """See `Serving.remove`."""
+        # The InferenceService first: while the record exists, the sweep serves an application without one again, with its Secret.
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_service(render.object_name(name))
         self._remove(render.object_name(name), render.account_name(name))
 
     def status(self, spec: ServingSpec) -> Status:

@@ -52,6 +52,9 @@ class SeldonServing:
 
     def remove(self, name: str) -> None:
         """See `Serving.remove`."""
+        # The SeldonDeployment first: while the record exists, the sweep serves an application without one again, with its Secret.
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_service(render.object_name(name))
         self._remove(render.object_name(name), render.account_name(name))
 
     def status(self, spec: ServingSpec) -> Status:
@@ -150,7 +153,7 @@ class SeldonServing:
         self._cluster.apply_service(body)
 
     def _remove(self, name: str, secret: str) -> None:
-        # The Secret first: the sweep finds what a kill leaves by the SeldonDeployment.
+        # The Secret first: by the SeldonDeployment the sweep finds what a kill leaves.
         with contextlib.suppress(errors.NotFoundError):
             self._cluster.delete_secret(secret)
         with contextlib.suppress(errors.NotFoundError):

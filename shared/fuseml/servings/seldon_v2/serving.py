@@ -165,7 +165,7 @@ class SeldonV2Serving:
         return settled and _condition(experiment, "ExperimentReady").get("status") == "True"
 
     def _remove(self, name: str, found: _Found) -> None:
-        # The Secret first: the sweep finds what a kill leaves by the other objects.
+        # The Secret first: by the other objects the sweep finds what a kill leaves. It applies each Secret anew.
         with contextlib.suppress(errors.NotFoundError):
             self._cluster.delete_secret(f"{name}{render.ACCOUNT_SUFFIX}")
         with contextlib.suppress(errors.NotFoundError):

@@ -95,11 +95,12 @@ class PachydermStore(Undeclared):
     def open(self, address: Address) -> Opened:
         """See `ArtifactStore.open`. Pachyderm's digests of files are its own, so only sizes are compared."""
         commit = self._named(address, self._found(address).branch)
-        files = [
-            File(str(item["file"]["path"]).lstrip("/"), int(item.get("sizeBytes") or 0), "")
-            for item in self._items("GlobFile", {"commit": commit, "pattern": "**"})
-            if item.get("fileType") == "FILE"
-        ]
+        with self._api.form("GlobFile"):
+            files = [
+                File(str(item["file"]["path"]).lstrip("/"), int(item.get("sizeBytes") or 0), "")
+                for item in self._items("GlobFile", {"commit": commit, "pattern": "**"})
+                if item.get("fileType") == "FILE"
+            ]
         paths.check_paths(file.path for file in files)
 
         def fetch(file: File) -> Iterator[bytes]:
@@ -153,7 +154,8 @@ class PachydermStore(Undeclared):
     def _branches(self, project: str, name: str) -> dict[str, str]:
         try:
             listed = self._items("ListBranch", {"repo": _repository(project, name)})
-            return {str(item["branch"]["name"]): str(item["head"]["id"]) for item in listed if item.get("head")}
+            with self._api.form("ListBranch"):
+                return {str(item["branch"]["name"]): str(item["head"]["id"]) for item in listed if item.get("head")}
         except errors.NotFoundError:
             return {}
 

@@ -147,13 +147,15 @@ class Determined:
         query = urllib.parse.urlencode({"limit": 0, "follow": "false", "orderBy": "ORDER_BY_ASC"})
         content = whole_logs.read(f"{self._url}/api/v1/trials/{trial}/logs?{query}", self._login())
         for line in (content or b"").splitlines():
-            document = json.loads(line)
-            if "error" in document:
+            document = self._checked(whole_logs.parsed(line))
+            if isinstance(document.get("error"), dict):
                 raise sdk.HttpError(f"the log of the trial {trial}: {str(document['error'].get('message'))[:300]}", 503)
-            yield document["result"]
+            yield self._checked(document.get("result"))
 
     def _call(self, method: str, path: str, body: object = None) -> Mapping[str, Any]:
-        answer = sdk.http(method, f"{self._url}/api/v1{path}", body, token=self._login(), timeout=120)
+        return self._checked(sdk.http(method, f"{self._url}/api/v1{path}", body, token=self._login(), timeout=120))
+
+    def _checked(self, answer: object) -> Mapping[str, Any]:
         if not isinstance(answer, dict):
             raise sdk.StepError(f"{sdk.redact(self._url)} does not answer like a master of Determined; check the endpoint of the record")
         return answer

@@ -7,7 +7,6 @@ driver, and Ray distributes the tasks of the program itself.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -97,7 +96,7 @@ class Ray:
         content = whole_logs.read(f"{self._url}/api/jobs/{name}/logs", self._token)
         if content is None:
             return "", position
-        text, start = str(json.loads(content).get("logs") or ""), int(position.get("characters", 0))
+        text, start = str(self._checked(whole_logs.parsed(content)).get("logs") or ""), int(position.get("characters", 0))
         return text[start:], {"characters": max(start, len(text))}
 
     def cancel(self, name: str) -> None:
@@ -123,7 +122,9 @@ class Ray:
         sdk.http("PUT", address, content=packed, token=self._token, timeout=300)
 
     def _call(self, method: str, path: str, body: object = None) -> Mapping[str, Any]:
-        answer = sdk.http(method, self._url + path, body, token=self._token)
+        return self._checked(sdk.http(method, self._url + path, body, token=self._token))
+
+    def _checked(self, answer: object) -> Mapping[str, Any]:
         if not isinstance(answer, dict):
             raise sdk.StepError(f"{sdk.redact(self._url)} does not answer like the dashboard of Ray; check the endpoint of the record")
         return answer

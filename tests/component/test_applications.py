@@ -200,6 +200,11 @@ def test_a_model_that_cannot_be_loaded_is_reported_with_its_cause(server: Server
     assert (response["status"], response["cause"]) == ("failed", "Container failed with: no module named torch.")
 
 
+def test_a_cause_is_bounded(server: Server) -> None:
+    server.cluster.broken = f"Container failed with: no module {'x' * 100_000}"
+    assert len(server.register()["cause"]) <= 1000
+
+
 def test_requests_are_split_and_rolled_back_among_servable_revisions(server: Server) -> None:
     server.register()
     server.register(model="models:/wine/2")

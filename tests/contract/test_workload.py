@@ -195,6 +195,15 @@ def test_a_job_that_the_tool_cannot_run_is_refused_before_it_starts(tool: Tool, 
         workload.check(Job(**fields))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("resource", "gpu"), [("ray-jobs", "many"), ("determined-experiments", "many"), ("determined-experiments", "500m")]
+)
+def test_an_amount_that_the_tool_cannot_give_is_refused_before_the_job_starts(resource: str, gpu: str) -> None:
+    connected = workloads.connect(resource, "http://127.0.0.1:1", {"DET_USER_TOKEN": "t"})
+    with pytest.raises(sdk.StepError, match="the input 'gpu'"):
+        connected.check(Job("a-1", "true", resources=Resources(gpu=gpu)))
+
+
 def test_the_account_for_trainings_has_exactly_the_rights_that_are_used(tmp_path: Path) -> None:
     used = set[tuple[str, str]]()
     for name in ("kubernetes-job", "trainjob"):

@@ -58,6 +58,7 @@ class Determined:
             raise sdk.StepError(
                 "Determined takes slots, not amounts: leave out the inputs 'cpu' and 'memory'; 'options' are fields of its configuration"
             )
+        _slots(job)
 
     def submit(self, job: Job) -> None:
         if self._find(job.name) is not None:
@@ -78,7 +79,7 @@ class Determined:
             "entrypoint": ["/bin/sh", _START, job.command],
             "environment": environment,
             "searcher": {"name": "single", "metric": "loss", "smaller_is_better": True},
-            "resources": {"slots_per_trial": int(quantities.number("gpu", job.resources.gpu or "0"))},
+            "resources": {"slots_per_trial": _slots(job)},
             "max_restarts": 0,
         }
         body = {
@@ -169,6 +170,14 @@ class Determined:
             answer = sdk.http("POST", f"{self._url}/api/v1/auth/login", {"username": user, "password": password})
             self._token = str(answer.get("token") or "") if isinstance(answer, dict) else ""
         return self._token
+
+
+def _slots(job: Job) -> int:
+    """The slots of the trial. Raises StepError."""
+    slots = quantities.number("gpu", job.resources.gpu or "0")
+    if not slots.is_integer():
+        raise sdk.StepError(f"the input 'gpu' must be a whole number of Determined's slots, not '{job.resources.gpu}'")
+    return int(slots)
 
 
 def _file(file: code.File) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from fuseml.steps import sdk
 from fuseml.workloads import code, quantities, starting, whole_logs
 from fuseml.workloads.merging import merged
-from fuseml.workloads.port import Job, Position, State, Status
+from fuseml.workloads.port import Job, Position, Resources, State, Status
 
 _START = ".fuseml/job.sh"
 _STATES: Mapping[str, State] = {
@@ -46,6 +46,7 @@ class Ray:
             )
         if job.nodes != 1:
             raise sdk.StepError("a Ray program distributes itself over the cluster: leave out the input 'nodes'")
+        _amounts(job.resources)
 
     def submit(self, job: Job) -> None:
         if self.observe(job.name).state != "absent":
@@ -60,13 +61,8 @@ class Ray:
             "entrypoint": starting.file_command(_START, job.command),
             "runtime_env": merged(environment, job.options),
             "metadata": dict(job.labels),
+            **_amounts(job.resources),
         }
-        if job.resources.cpu:
-            document["entrypoint_num_cpus"] = quantities.number("cpu", job.resources.cpu)
-        if job.resources.memory:
-            document["entrypoint_memory"] = int(quantities.number("memory", job.resources.memory))
-        if job.resources.gpu:
-            document["entrypoint_num_gpus"] = quantities.number("gpu", job.resources.gpu)
         try:
             self._call("POST", "/api/jobs/", document)
         except sdk.HttpError as error:
@@ -128,6 +124,18 @@ class Ray:
         if not isinstance(answer, dict):
             raise sdk.StepError(f"{sdk.redact(self._url)} does not answer like the dashboard of Ray; check the endpoint of the record")
         return answer
+
+
+def _amounts(resources: Resources) -> dict[str, float]:
+    """The fields for the resources of the driver. Raises StepError."""
+    found: dict[str, float] = {}
+    if resources.cpu:
+        found["entrypoint_num_cpus"] = quantities.number("cpu", resources.cpu)
+    if resources.memory:
+        found["entrypoint_memory"] = int(quantities.number("memory", resources.memory))
+    if resources.gpu:
+        found["entrypoint_num_gpus"] = quantities.number("gpu", resources.gpu)
+    return found
 
 
 def _cause(message: str) -> str:

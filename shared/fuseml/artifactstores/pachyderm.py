@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fuseml.artifactstores import paths, verification
+from fuseml.artifactstores import pages, paths, verification
 from fuseml.artifactstores.port import (
     PAGE,
     UNSTATED,
@@ -79,13 +79,8 @@ class PachydermStore(Undeclared):
     def versions(self, kind: str, project: str, name: str, after: str = "", limit: int = PAGE) -> Page:
         """See `ArtifactStore.versions`."""
         check_kind(self, kind)
-        found = self._commits(project, name)
-        start = next((index + 1 for index, item in enumerate(found) if item.id == after), 0)
-        if after and not start:
-            raise errors.InvalidError(f"{after[:100]!r} is not the end of a page of versions")
-        listed = found[start : start + limit]
-        versions = [Version(Address(kind, project, name, item.id), item.created) for item in listed]
-        return Page(versions, listed[-1].id if len(found) > start + limit else "")
+        found = (Version(Address(kind, project, name, commit.id), commit.created) for commit in self._commits(project, name))
+        return pages.page(pages.oldest_first(found), after, limit)
 
     def locate(self, address: Address) -> Location:
         """The URI as Pachyderm's own clients write it, `pfs://PROJECT/REPOSITORY@COMMIT`."""
@@ -160,17 +155,12 @@ class PachydermStore(Undeclared):
             return {}
 
     def _commits(self, project: str, name: str) -> list[_Commit]:
-        """The finished commits of a repository, the oldest first."""
+        """The finished commits of a repository, the newest first."""
         try:
             listed = self._items("ListCommit", {"repo": _repository(project, name), "all": True})
         except errors.NotFoundError:
             return []
-        found = {commit.id: commit for item in listed if (commit := self._commit(item))}
-        # The newest comes first, also of one moment.
-        oldest_first = list(found.values())
-        oldest_first.reverse()
-        oldest_first.sort(key=lambda item: item.created)
-        return oldest_first
+        return [commit for item in listed if (commit := self._commit(item))]
 
     def _found(self, address: Address) -> _Commit:
         check_kind(self, address.kind)

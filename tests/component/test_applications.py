@@ -110,20 +110,22 @@ def server(tmp_path: pathlib.Path) -> Iterator[Server]:
         yield Server(create_app(deps).test_client(), deps, cluster)
 
 
+@pytest.mark.parametrize("is_known", [False, True])
 @pytest.mark.parametrize("allowed", range(4))
-def test_the_sweep_completes_a_removal_that_broke_off_or_serves_the_application_again(server: Server, allowed: int) -> None:
+def test_the_sweep_completes_a_removal_that_broke_off_or_serves_the_application_again(server: Server, allowed: int, is_known: bool) -> None:
     serving = server.deps.serving[application.BUILT_IN]
+    server.register()
+    first = len(server.cluster.api.requests)
+    server.cluster.api.faults = lambda number, method, path: Fault() if number >= first + allowed else None
+    with contextlib.suppress(errors.TemporaryError):
+        if is_known:
+            serving.remove("wine")
+        else:
+            serving.reconcile([])
+    server.cluster.api.faults = lambda number, method, path: None
+    serving.reconcile(server.specs() if is_known else [])
     served = {("services", "wine"), ("secrets", "wine")}
-    for specs, begin in ([], lambda: serving.reconcile([])), (server.specs, lambda: serving.remove("wine")):
-        server.register()
-        first = len(server.cluster.api.requests)
-        server.cluster.api.faults = lambda number, method, path, last=first + allowed: Fault() if number >= last else None
-        with contextlib.suppress(errors.TemporaryError):
-            begin()
-        server.cluster.api.faults = lambda number, method, path: None
-        kept = specs() if callable(specs) else specs
-        serving.reconcile(kept)
-        assert served & server.cluster.api.objects.keys() == (served if kept else set())
+    assert served & server.cluster.api.objects.keys() == (served if is_known else set())
 
 
 def test_a_registered_application_is_served_and_its_record_holds_the_address(server: Server) -> None:

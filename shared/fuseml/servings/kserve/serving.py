@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from fuseml.domain import application, errors
 from fuseml.runtime import clock
-from fuseml.servings import objects, rollout
+from fuseml.servings import objects, rollout, sweeping
 from fuseml.servings.kserve import render, status, steps
 from fuseml.servings.kserve.cluster import Cluster
 from fuseml.servings.objects import Object
@@ -78,24 +78,20 @@ class KServeServing:
             if specs:
                 raise
             return  # a cluster without KServe
-        refusal: errors.FusemlError | None = None
-        for spec in specs:
-            present = found.pop(render.object_name(spec.name))
-            try:
-                render.check(spec)
-                body = self._body(spec, present)
-                if present.service is None or objects.differs(present.service, body):
-                    _log.info("application %s differs from its spec and is applied", spec.name)
-                    self._apply(spec, body)
-            except errors.PermanentError as error:
-                _log.warning("application %s cannot be served as specified: %s", spec.name, error.message)
-                refusal = error
+        refusal = sweeping.each(specs, lambda spec: self._serve(spec, found.pop(render.object_name(spec.name))))
         for name, former in found.items():
             if former.service is not None:
                 _log.info("InferenceService %s belongs to no application and is deleted", name)
                 self._remove(name, f"{name}{render.ACCOUNT_SUFFIX}")
         if refusal is not None:
             raise refusal
+
+    def _serve(self, spec: ServingSpec, present: _Found) -> None:
+        render.check(spec)
+        body = self._body(spec, present)
+        if present.service is None or objects.differs(present.service, body):
+            _log.info("application %s differs from its spec and is applied", spec.name)
+            self._apply(spec, body)
 
     def _found(self, specs: Sequence[ServingSpec], selector: str) -> dict[str, _Found]:
         """Name -> what there is: of each spec, and of each other InferenceService of the selector."""

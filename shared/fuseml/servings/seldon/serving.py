@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fuseml.domain import application, errors
-from fuseml.servings import objects, rollout
+from fuseml.servings import objects, rollout, sweeping
 from fuseml.servings.objects import Object
 from fuseml.servings.port import ServingSpec, State, Status
 from fuseml.servings.seldon import render
@@ -77,23 +77,19 @@ class SeldonServing:
             if specs:
                 raise
             return  # a cluster without Seldon Core 1
-        refusal: errors.FusemlError | None = None
-        for spec in specs:
-            present = existing.pop(render.object_name(spec.name), None)
-            try:
-                render.check(spec)
-                body = render.service(spec, _base(spec, present), self._settings)
-                if present is None or objects.differs(present, body):
-                    _log.info("application %s differs from its spec and is applied", spec.name)
-                    self._apply(spec, body)
-            except errors.PermanentError as error:
-                _log.warning("application %s cannot be served as specified: %s", spec.name, error.message)
-                refusal = error
+        refusal = sweeping.each(specs, lambda spec: self._serve(spec, existing.pop(render.object_name(spec.name), None)))
         for name in existing:
             _log.info("SeldonDeployment %s belongs to no application and is deleted", name)
             self._remove(name, f"{name}{render.ACCOUNT_SUFFIX}")
         if refusal is not None:
             raise refusal
+
+    def _serve(self, spec: ServingSpec, present: Object | None) -> None:
+        render.check(spec)
+        body = render.service(spec, _base(spec, present), self._settings)
+        if present is None or objects.differs(present, body):
+            _log.info("application %s differs from its spec and is applied", spec.name)
+            self._apply(spec, body)
 
     def _statuses(self, specs: Sequence[ServingSpec], selector: str) -> dict[str, Status]:
         services = {service["metadata"]["name"]: service for service in self._cluster.services(selector)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from fuseml.domain import application, errors
 from fuseml.runtime import clock
-from fuseml.servings import objects, rollout
+from fuseml.servings import objects, rollout, sweeping
 from fuseml.servings.objects import Object
 from fuseml.servings.port import ServingSpec, State, Status
 from fuseml.servings.seldon_v2 import render
@@ -55,8 +55,7 @@ class SeldonV2Serving:
 
     def apply(self, spec: ServingSpec) -> None:
         """See `Serving.apply`."""
-        render.check(spec)
-        self._converge(spec, self._found(_application(spec)).get(render.object_name(spec.name), _Found()))
+        self._serve(spec, self._found(_application(spec)).get(render.object_name(spec.name), _Found()))
 
     def remove(self, name: str) -> None:
         """See `Serving.remove`."""
@@ -84,20 +83,16 @@ class SeldonV2Serving:
             if specs:
                 raise
             return  # a cluster without Seldon Core 2
-        refusal: errors.FusemlError | None = None
-        for spec in specs:
-            present = found.pop(render.object_name(spec.name), _Found())
-            try:
-                render.check(spec)
-                self._converge(spec, present)
-            except errors.PermanentError as error:
-                _log.warning("application %s cannot be served as specified: %s", spec.name, error.message)
-                refusal = error
+        refusal = sweeping.each(specs, lambda spec: self._serve(spec, found.pop(render.object_name(spec.name), _Found())))
         for name, former in found.items():
             _log.info("the Models of %s belong to no application and are deleted", name)
             self._remove(name, former)
         if refusal is not None:
             raise refusal
+
+    def _serve(self, spec: ServingSpec, present: _Found) -> None:
+        render.check(spec)
+        self._converge(spec, present)
 
     def _found(self, selector: str) -> dict[str, _Found]:
         """Name of the Experiment -> what there is."""

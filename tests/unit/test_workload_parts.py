@@ -129,15 +129,15 @@ def test_the_pod_of_a_job_is_restricted() -> None:
 
 
 class Logged(Api):
-    """The log of one container, as the API gives it: from a full second on."""
+    """The log of one container, as the API gives it: from a full second on, and as far as `part` bytes hold it."""
 
-    def __init__(self, lines: list[tuple[str, str]]) -> None:
+    def __init__(self, lines: list[tuple[str, str]], part: int) -> None:
         super().__init__("http://127.0.0.1:1", {})
-        self.lines = lines
+        self.lines, self.part = lines, part
 
     def log(self, pod: str, container: str, since: str) -> bytes | None:
         del pod, container
-        return "".join(f"{stamp} {text}\n" for stamp, text in self.lines if stamp[:19] >= since[:19]).encode()
+        return "".join(f"{stamp} {text}\n" for stamp, text in self.lines if stamp[:19] >= since[:19]).encode()[: self.part]
 
 
 POD = {
@@ -147,12 +147,12 @@ POD = {
 }
 
 
-def read_in_parts(lines: list[tuple[str, str]], cuts: list[int]) -> str:
-    """The log, read while it has as many lines as each of the cuts, and when it is whole."""
+def read_in_parts(lines: list[tuple[str, str]], cuts: list[int], part: int = 10_000) -> str:
+    """The log, read while it has as many lines as each of the cuts, and when it is whole; an answer has at most `part` bytes."""
     read = ""
     position: Position = {}
     for cut in [*sorted(cuts), len(lines)]:
-        text, position = pods.logs(Logged(lines[:cut]), [POD], position)
+        text, position = pods.logs(Logged(lines[:cut], part), [POD], position, part)
         read += text
     return read
 
@@ -178,3 +178,9 @@ def test_a_line_of_the_other_output_that_is_stored_late_is_not_lost(cuts: list[i
     stamps = ("01.2", "02.000000002", "02.000000001", "02.000000003", "03")
     lines = [(f"2026-11-30T09:00:{stamp}Z", f"line {number}") for number, stamp in enumerate(stamps)]
     assert read_in_parts(lines, cuts) == "".join(f"{text}\n" for _, text in lines)
+
+
+@pytest.mark.parametrize("cuts", [[], [3]])
+def test_a_log_that_is_larger_than_an_answer_is_read_to_its_end(cuts: list[int]) -> None:
+    lines = [(f"2026-11-30T09:00:{number:02d}.5Z", f"line {number}") for number in range(20)]
+    assert read_in_parts(lines, cuts, part=100) == "".join(f"{text}\n" for _, text in lines)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fuseml.workloads.kubernetes.api import Api, Object
+from fuseml.workloads.kubernetes.api import PART, Api, Object
 from fuseml.workloads.port import Position, State, Status
 
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -36,29 +36,37 @@ def node(pod: Object) -> int:
     return int((pod["metadata"].get("labels") or {}).get(INDEX) or 0)
 
 
-def logs(api: Api, pods: Sequence[Object], position: Position) -> tuple[str, Position]:
+def logs(api: Api, pods: Sequence[Object], position: Position, part: int = PART) -> tuple[str, Position]:
     """The logs of the pods behind a position, and the position behind them. A line without an end is left for the next call, unless its
-    container has ended."""
+    container has ended. An answer with `part` bytes is not the whole log."""
     texts: list[str] = []
     places = dict(position)
     for pod in sorted_by_node(pods):
         name, prefix = str(pod["metadata"]["name"]), f"[{node(pod)}] " if node(pod) else ""
-        for container, status in _containers(pod):
-            key = f"{name}/{container}"
-            last, seen = places.get(key, ("", 0))
-            found = list(_lines(api.log(name, container, _second(last)) or b"", "terminated" in status))
-            # The log is asked for from a full second on, so the last lines come again; those of the last time are counted. Lines of the two
-            # outputs of a program may be stored out of the order of their times.
-            known = itertools.count()
-            texts += (
-                f"{prefix}{line.decode('utf-8', 'replace')}"
-                for stamp, line in found
-                if _order(stamp) > _order(last) or (stamp == last and next(known) >= seen)
-            )
-            newest = max((stamp for stamp, _ in found), key=_order, default="")
-            if newest and _order(newest) >= _order(last):
-                places[key] = (newest, sum(stamp == newest for stamp, _ in found))
+        for container, state in _containers(pod):
+            key, is_whole, has_more = f"{name}/{container}", False, True
+            while has_more and not is_whole:
+                last, seen = places.get(key, ("", 0))
+                answer = api.log(name, container, _second(last)) or b""
+                is_whole = len(answer) < part
+                found = list(_lines(answer, is_whole and "terminated" in state))
+                fresh = _fresh(found, last, seen)
+                texts += (f"{prefix}{line.decode('utf-8', 'replace')}" for line in fresh)
+                newest = max((stamp for stamp, _ in found), key=_order, default="")
+                if newest and _order(newest) >= _order(last):
+                    places[key] = (newest, sum(stamp == newest for stamp, _ in found))
+                has_more = bool(fresh)
     return "".join(texts), places
+
+
+def _fresh(found: Sequence[tuple[str, bytes]], last: str, seen: int) -> list[bytes]:
+    """The lines behind the first `seen` ones of the time `last`.
+
+    The log is asked for from a full second on, so the last lines come again; those of the last time are counted. Lines of the two outputs of a
+    program may be stored out of the order of their times.
+    """
+    known = itertools.count()
+    return [line for stamp, line in found if _order(stamp) > _order(last) or (stamp == last and next(known) >= seen)]
 
 
 def _order(stamp: str) -> str:

@@ -46,12 +46,14 @@ class Commit:
 
 @dataclass
 class Pachyderm:
-    """The commits of all repositories, and the branches with their heads. `wrapped`: streams are `result` after `result`, else a list."""
+    """The commits of all repositories, and the branches with their heads. `wrapped`: streams are `result` after `result`, else a list. `odd` takes
+    the place of their items."""
 
     url: str = ""
     commits: list[Commit] = field(default_factory=list)
     branches: dict[tuple[Repository, str], str] = field(default_factory=dict)
     wrapped: bool = True
+    odd: object = None
 
     def put(
         self, project: str, name: str, files: Mapping[str, bytes], branch: str = "master", *, is_open: bool = False, error: str = ""
@@ -76,7 +78,7 @@ def app(state: Pachyderm) -> flask.Flask:
         return asked["project"]["name"], asked["name"]
 
     def stream(items: Iterable[Any]) -> flask.Response:
-        found = list(items)
+        found = [item if state.odd is None else state.odd for item in items]
         texts = [json.dumps({"result": item}) + "\n" for item in found] if state.wrapped else [json.dumps(found)]
         return flask.Response(texts, mimetype="application/json")
 

@@ -9,9 +9,13 @@ from functions.applications.deps import Deps
 from fuseml.domain import application
 from fuseml.domain.documents import document
 from fuseml.domain.registry import extension
+from fuseml.domain.runs import causes
 from fuseml.runtime import http, operations
 from fuseml.servings import State
 from fuseml.usecases import ownership
+
+_LONGEST_CAUSE = 1000
+"""Characters. A cause is often a line that the model server has printed, of any length."""
 
 
 class ApplicationQuery(operations.PageQuery):
@@ -117,7 +121,7 @@ def _wire(view: service.ApplicationView) -> Application:
             "traffic": _shares(view, {int(revision): percent for revision, percent in row.traffic.items()}),
             "answering": _shares(view, status.traffic) if status and status.traffic is not None else None,
             "status": status.state if status else None,
-            "cause": (status.cause or None) if status else None,
+            "cause": (causes.shorten(status.cause, _LONGEST_CAUSE) or None) if status else None,
             "created": row.created,
             "updated": row.updated,
         }

@@ -110,6 +110,24 @@ def server(tmp_path: pathlib.Path) -> Iterator[Server]:
         yield Server(create_app(deps).test_client(), deps, cluster)
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize("allowed", range(4))
+def test_the_sweep_completes_a_removal_that_broke_off_or_serves_the_application_again(server: Server, allowed: int, is_known: bool) -> None:
+    serving = server.deps.serving[application.BUILT_IN]
+    server.register()
+    first = len(server.cluster.api.requests)
+    server.cluster.api.faults = lambda number, method, path: Fault() if number >= first + allowed else None
+    with contextlib.suppress(errors.TemporaryError):
+        if is_known:
+            serving.remove("wine")
+        else:
+            serving.reconcile([])
+    server.cluster.api.faults = lambda number, method, path: None
+    serving.reconcile(server.specs() if is_known else [])
+    served = {("services", "wine"), ("secrets", "wine")}
+    assert served & server.cluster.api.objects.keys() == (served if is_known else set())
+
+
 def test_a_registered_application_is_served_and_its_record_holds_the_address(server: Server) -> None:
     response = server.register()
     assert (response["status"], response["revision"], response["url"]) == (
@@ -182,6 +200,11 @@ def test_a_model_that_cannot_be_loaded_is_reported_with_its_cause(server: Server
     server.cluster.broken = "Container failed with: no module named torch"
     response = server.register(model="models:/wine/2")
     assert (response["status"], response["cause"]) == ("failed", "Container failed with: no module named torch.")
+
+
+def test_a_cause_is_bounded(server: Server) -> None:
+    server.cluster.broken = f"Container failed with: no module {'x' * 100_000}"
+    assert len(server.register()["cause"]) <= 1000
 
 
 def test_requests_are_split_and_rolled_back_among_servable_revisions(server: Server) -> None:

@@ -53,6 +53,17 @@ def test_contents_of_another_size_are_damaged(server: pachyderm_server.Pachyderm
         b"".join(opened.read(opened.files[0]))
 
 
+@pytest.mark.parametrize(
+    "odd", [{"fileType": "FILE", "head": {"id": 1}}, {"fileType": "FILE", "file": {"path": "a"}, "sizeBytes": "x", "head": 1}, 1]
+)
+def test_an_answer_of_another_form_is_refused(server: pachyderm_server.Pachyderm, odd: object) -> None:
+    address = Address("dataset", "demo", "rows", server.put("demo", "rows", {"a": b"123"}))
+    server.odd, store = odd, connect(server)
+    for call in (store.open, store.tags):
+        with pytest.raises(errors.PermanentError, match="is not the one of its documentation"):
+            call(address)
+
+
 def test_a_refused_account_and_no_server_are_told_apart(server: pachyderm_server.Pachyderm) -> None:
     with pytest.raises(errors.PermanentError, match="does not accept the account: check PACHYDERM_AUTH_TOKEN"):
         connect(server, "wrong").versions("dataset", "demo", "rows")

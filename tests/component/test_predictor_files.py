@@ -111,6 +111,13 @@ def test_the_files_of_a_model_for_triton_are_arranged_beside_it(platform: Platfo
     assert place.startswith("wine-served/")
     written = client.get_object(Bucket=s3_servers.BUCKET, Key=f"{place}/{NAME}/1/model.onnx")["Body"].read()
     assert written == b"wine/model.onnx"
+    # Triton serves every model of the folder: that of another application is not among them.
+    platform.applications.clear()
+    (tmp_path / "other").mkdir()
+    other = registered(platform, tmp_path / "other", FUSEML_MODEL=model, FUSEML_APP_NAME="other", **serving, **account(s3))
+    assert other["location"] != document["location"]
+    listed = client.list_objects_v2(Bucket=s3_servers.BUCKET, Prefix=f"{place}/")["Contents"]
+    assert [item["Key"] for item in listed] == [f"{place}/{NAME}/1/model.onnx"]
 
 
 def test_a_model_of_mlflow_goes_to_another_serving_as_it_is(platform: Platform, tmp_path: Path, s3: s3_servers.Server) -> None:

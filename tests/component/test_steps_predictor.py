@@ -62,7 +62,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, {"model_version": {"name": "wine", "version": "2"}})
         elif self.path == "/mlflow/api/2.0/mlflow/model-versions/get?name=wine&version=2":
             self.answer(200, {"model_version": {"tags": [{"key": "fuseml.digest", "value": DIGEST}, {"key": "other", "value": "x"}]}})
-        elif self.path == f"/applications/{NAME}":
+        elif self.path.startswith("/applications/"):
             record = self.server.records.pop(0) if len(self.server.records) > 1 else self.server.records[0]
             self.answer(*(record if isinstance(record, tuple) else (200, record)))
         elif self.path == f"/apps/{NAME}" and self.server.state is not None:

@@ -165,6 +165,18 @@ def test_a_stopped_step_cancels_its_job_and_a_retry_begins_another(tmp_path: Pat
         assert [item.config["name"].rpartition("-")[2] for item in tool.server.experiments] == ["1", "2"]
 
 
+def test_a_step_that_starts_again_and_fails_cancels_the_job_of_its_first_start(kubernetes: workload_tools.Tool, folder: Path) -> None:
+    environment = variables(kubernetes, "left", "echo begins; sleep 100")
+    with begin(folder, environment) as step:
+        assert step.stdout is not None
+        waiting.wait_until(lambda: step.stdout.readline() == "begins\n", "the job")  # type: ignore[union-attr]
+        step.kill()
+    [name] = jobs(kubernetes, "left")
+    ended = steps.run(MODULE, folder, **environment, FUSEML_FORWARD="ABSENT")
+    assert ended.code == 1 and f"the job {name} is cancelled" in ended.out, ended.out + ended.err
+    assert kubernetes.connect().observe(name).state in ("cancelled", "absent")
+
+
 def test_a_step_waits_for_a_tool_that_is_away(kubernetes: workload_tools.Tool, folder: Path) -> None:
     kubernetes.server.refuse = 6
     ended = steps.run(MODULE, folder, **variables(kubernetes, "waiting"))

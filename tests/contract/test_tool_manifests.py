@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fuseml.domain import application
+from fuseml.domain.workflows import resources
 from fuseml.servings import Revision, ServingSpec, storage
 from fuseml.servings.kserve import render as kserve
 from fuseml.servings.seldon import render as seldon
@@ -122,6 +123,29 @@ def test_every_object_is_valid_by_the_definition_of_its_tool_and_holds_no_secret
             validator = model_pods.validator(DEFINITIONS[document["kind"]], document["apiVersion"])
             assert [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)] == []
             assert "canary-" not in str(document)
+
+
+AMOUNTS = st.sampled_from([None, "20m", "1", "64Mi", "1Gi", "4Gi"])
+
+
+@given(st.tuples(AMOUNTS, AMOUNTS), st.tuples(AMOUNTS, AMOUNTS))
+def test_a_container_asks_for_no_more_than_its_limit(
+    requests: tuple[str | None, str | None], limits: tuple[str | None, str | None]
+) -> None:
+    """What the application states holds, and the defaults of the serving give way."""
+    names = ("cpu", "memory")
+    wanted = {
+        kind: {name: amount for name, amount in zip(names, given, strict=True) if amount}
+        for kind, given in (("requests", requests), ("limits", limits))
+    }
+    assume(not list(resources.faults(wanted["requests"], wanted["limits"])))
+    service = kserve.knative(spec(K, resources=wanted), 1, None, kserve.Settings())
+    deployment = seldon.service(spec(S, resources=wanted), 1, seldon.Settings())
+    (predictor,) = deployment["spec"]["predictors"]
+    (container,) = predictor["componentSpecs"][0]["spec"]["containers"]
+    for rendered in (service["spec"]["predictor"]["model"]["resources"], container["resources"]):
+        assert list(resources.faults(rendered["requests"], rendered["limits"])) == []
+        assert all(rendered[kind][name] == amount for kind, given in wanted.items() for name, amount in given.items())
 
 
 @given(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True), st.integers(1, 99_999))

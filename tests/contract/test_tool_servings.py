@@ -136,6 +136,55 @@ def test_nothing_is_left_of_a_removed_application(name: str, tmp_path: Path) -> 
 
 
 @each_tool
+@pytest.mark.parametrize("by", ["removal", "sweep"])
+def test_a_removal_that_breaks_off_after_any_request_is_completed_by_the_sweep(name: str, by: str, tmp_path: Path) -> None:
+    with served_by(name, tmp_path) as (under_test, controller):
+        for allowed in range(6):
+            under_test.wait(under_test.register("wine", IN_BUCKET.first), "ready")
+            under_test.forget("wine")
+            controller.api.faults = breaking_off(len(controller.api.requests) + allowed, Fault(after=allowed % 2 == 0))
+            with contextlib.suppress(errors.TemporaryError):
+                under_test.serving.remove("wine") if by == "removal" else under_test.serving.reconcile([])
+            controller.api.faults = lambda number, method, path: None
+            if by == "removal":
+                under_test.serving.remove("wine")
+            under_test.serving.reconcile([])
+            with controller.api.lock:
+                controller.tick()
+                assert controller.api.objects == {}
+
+
+@each_tool
+def test_an_application_whose_removal_broke_off_is_whole_again_after_a_sweep(name: str, tmp_path: Path) -> None:
+    """Its record is deleted last."""
+    with served_by(name, tmp_path) as (under_test, controller):
+        spec = under_test.register("wine", IN_BUCKET.first)
+        under_test.wait(spec, "ready")
+        for allowed in range(6):
+            before = set(controller.api.objects)
+            controller.api.faults = breaking_off(len(controller.api.requests) + allowed, Fault(after=allowed % 2 == 0))
+            with contextlib.suppress(errors.TemporaryError):
+                under_test.serving.remove("wine")
+            controller.api.faults = lambda number, method, path: None
+            under_test.serving.reconcile([spec])
+            under_test.wait(spec, "ready")
+            assert {key for key in controller.api.objects if key[0] == "secrets"} == {key for key in before if key[0] == "secrets"}
+
+
+@each_tool
+def test_the_sweep_keeps_what_serves_an_application_whose_new_revision_is_refused(name: str, tmp_path: Path) -> None:
+    with served_by(name, tmp_path) as (under_test, controller):
+        under_test.wait(under_test.register("wine", IN_BUCKET.first), "ready")
+        before = set(controller.api.objects)
+        spec = under_test.record("wine", Model("mlflow-artifacts:/1/abc/artifacts/model", None))
+        with pytest.raises(errors.InvalidError, match=r"fetches the files of a model itself"):
+            under_test.serving.reconcile([spec])
+        with controller.api.lock:
+            controller.tick()
+            assert set(controller.api.objects) == before
+
+
+@each_tool
 def test_a_cluster_without_the_tool_has_nothing_to_serve_and_refuses_an_application(name: str, tmp_path: Path) -> None:
     with served_by(name, tmp_path) as (under_test, controller):
         controller.api.absent |= {kind for kind, _ in controller.kinds}

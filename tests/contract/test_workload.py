@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import secrets
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,6 +143,43 @@ def test_a_tool_that_does_not_answer_is_away(tool: Tool) -> None:
     assert raised.value.status == 0
 
 
+ELSE: dict[str, dict[str, str]] = {
+    "ray-jobs": {"/api/jobs/a/logs": "<html>"},
+    "determined-experiments": {
+        "/api/v1/experiments": '{"experiments": [{"name": "a", "id": 1}]}',
+        "/api/v1/experiments/1/trials": '{"trials": [{"id": 1}]}',
+        "/api/v1/trials/1/logs": "<html>",
+    },
+}
+
+
+@pytest.mark.parametrize("resource", ELSE)
+def test_a_log_of_another_form_is_refused_with_the_way_out(resource: str) -> None:
+    """A gateway in front of the tool may answer in its place."""
+
+    class Gateway(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = ELSE[resource][self.path.partition("?")[0]].encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            """Tests print nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            connected = workloads.connect(resource, f"http://127.0.0.1:{server.server_port}", {"DET_USER_TOKEN": "t"})
+            with pytest.raises(sdk.StepError, match="check the endpoint of the record"):
+                connected.logs("a", {})
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_a_job_that_the_tool_cannot_run_is_refused_before_it_starts(tool: Tool, workload: workloads.Workload) -> None:
     fields: dict[str, object] = {"name": "a-1", "command": "true", "image": tool.image}
     match tool.resource:
@@ -154,6 +193,15 @@ def test_a_job_that_the_tool_cannot_run_is_refused_before_it_starts(tool: Tool, 
             fields["variables"] = {f"A{number}": "1" for number in range(130)}
     with pytest.raises(sdk.StepError):
         workload.check(Job(**fields))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("resource", "gpu"), [("ray-jobs", "many"), ("determined-experiments", "many"), ("determined-experiments", "500m")]
+)
+def test_an_amount_that_the_tool_cannot_give_is_refused_before_the_job_starts(resource: str, gpu: str) -> None:
+    connected = workloads.connect(resource, "http://127.0.0.1:1", {"DET_USER_TOKEN": "t"})
+    with pytest.raises(sdk.StepError, match="the input 'gpu'"):
+        connected.check(Job("a-1", "true", resources=Resources(gpu=gpu)))
 
 
 def test_the_account_for_trainings_has_exactly_the_rights_that_are_used(tmp_path: Path) -> None:

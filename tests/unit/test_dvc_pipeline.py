@@ -63,6 +63,13 @@ def test_each_stage_becomes_a_step_that_pulls_what_it_reads() -> None:
     assert [output["name"] for output in made["outputs"]] == ["model"]
 
 
+def test_a_stage_that_reads_the_whole_folder_comes_last_and_pulls_everything() -> None:
+    text = "stages: {report: {cmd: ls, wdir: src, deps: [..]}, make: {cmd: touch made, outs: [made]}}"
+    assert [stage.name for stage in dvc_pipeline.stages(text)] == ["make", "report"]
+    steps = dvc_pipeline.workflow("w", text, dvc_pipeline.Surroundings(["a", "b/c", "made"]))["steps"]
+    assert [inputs(step).get("data") for step in steps] == ["a b/c", None, "a b/c"]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -129,31 +129,58 @@ def test_the_pod_of_a_job_is_restricted() -> None:
 
 
 class Logged(Api):
-    """The log of one container, as the API gives it: from a full second on."""
+    """The log of one container, as the API gives it: from a full second on, and as far as `part` bytes hold it."""
 
-    def __init__(self, lines: list[tuple[str, str]]) -> None:
+    def __init__(self, lines: list[tuple[str, str]], part: int) -> None:
         super().__init__("http://127.0.0.1:1", {})
-        self.lines = lines
+        self.lines, self.part = lines, part
 
     def log(self, pod: str, container: str, since: str) -> bytes | None:
         del pod, container
-        return "".join(f"{stamp} {text}\n" for stamp, text in self.lines if stamp[:19] >= since[:19]).encode()
+        return "".join(f"{stamp} {text}\n" for stamp, text in self.lines if stamp[:19] >= since[:19]).encode()[: self.part]
 
 
-@given(gaps=st.lists(st.sampled_from([0, 1, 400_000_000, 1_000_000_000]), max_size=12), cuts=st.lists(st.integers(0, 12), max_size=4))
-def test_parts_of_a_log_are_the_whole_whatever_the_times_of_its_lines(gaps: list[int], cuts: list[int]) -> None:
-    at, lines = 0, list[tuple[str, str]]()
-    for number, gap in enumerate(gaps):
-        at += gap
-        lines.append((f"2026-11-30T09:00:{at // 10**9:02d}.{at % 10**9:09d}Z", f"line {number}"))
-    pod = {
-        "metadata": {"name": "a", "labels": {}},
-        "spec": {"containers": [{"name": "c"}]},
-        "status": {"containerStatuses": [{"name": "c", "state": {"running": {}}}]},
-    }
+POD = {
+    "metadata": {"name": "a", "labels": {}},
+    "spec": {"containers": [{"name": "c"}]},
+    "status": {"containerStatuses": [{"name": "c", "state": {"running": {}}}]},
+}
+
+
+def read_in_parts(lines: list[tuple[str, str]], cuts: list[int], part: int = 10_000) -> str:
+    """The log, read while it has as many lines as each of the cuts, and when it is whole; an answer has at most `part` bytes."""
     read = ""
     position: Position = {}
     for cut in [*sorted(cuts), len(lines)]:
-        text, position = pods.logs(Logged(lines[:cut]), [pod], position)
+        text, position = pods.logs(Logged(lines[:cut], part), [POD], position, part)
         read += text
-    assert read == "".join(f"{text}\n" for _, text in lines)
+    return read
+
+
+@given(
+    gaps=st.lists(st.sampled_from([0, 1, 10_000, 400_000_000, 1_000_000_000]), max_size=12),
+    cuts=st.lists(st.integers(0, 12), max_size=4),
+    is_short=st.booleans(),
+)
+def test_parts_of_a_log_are_the_whole_whatever_the_times_of_its_lines(gaps: list[int], cuts: list[int], is_short: bool) -> None:
+    at, lines = 0, list[tuple[str, str]]()
+    for number, gap in enumerate(gaps):
+        at += gap
+        stamp = f"2026-11-30T09:00:{at // 10**9:02d}.{at % 10**9:09d}"
+        # Container runtimes leave out the zeros at the end.
+        lines.append((f"{stamp.rstrip('0').rstrip('.') if is_short else stamp}Z", f"line {number}"))
+    assert read_in_parts(lines, cuts) == "".join(f"{text}\n" for _, text in lines)
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [3], [1, 4]])
+def test_a_line_of_the_other_output_that_is_stored_late_is_not_lost(cuts: list[int]) -> None:
+    """A runtime stores the two outputs of a program side by side: times need not rise from line to line."""
+    stamps = ("01.2", "02.000000002", "02.000000001", "02.000000003", "03")
+    lines = [(f"2026-11-30T09:00:{stamp}Z", f"line {number}") for number, stamp in enumerate(stamps)]
+    assert read_in_parts(lines, cuts) == "".join(f"{text}\n" for _, text in lines)
+
+
+@pytest.mark.parametrize("cuts", [[], [3]])
+def test_a_log_that_is_larger_than_an_answer_is_read_to_its_end(cuts: list[int]) -> None:
+    lines = [(f"2026-11-30T09:00:{number:02d}.5Z", f"line {number}") for number in range(20)]
+    assert read_in_parts(lines, cuts, part=100) == "".join(f"{text}\n" for _, text in lines)

@@ -14,7 +14,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from fuseml.artifactstores import dvc_files, gto, paths, verification
+from fuseml.artifactstores import dvc_files, gto, pages, paths, verification
 from fuseml.artifactstores.dvc_remote import Remote
 from fuseml.artifactstores.port import (
     PAGE,
@@ -136,12 +136,7 @@ class DvcStore(Undeclared):
             found = list(self._history(project, name))
         except (errors.NotFoundError, errors.InvalidError):
             return Page([])
-        hashes = [output.hash for output, _ in found]
-        if after and after not in hashes:
-            raise errors.InvalidError(f"{after[:100]!r} is not the end of a page of versions")
-        rest = found[hashes.index(after) + 1 :] if after else found
-        versions = [Version(Address(kind, project, name, output.hash), commit.created) for output, commit in rest[:limit]]
-        return Page(versions, rest[limit - 1][0].hash if len(rest) > limit else "")
+        return pages.page([Version(Address(kind, project, name, output.hash), commit.created) for output, commit in found], after, limit)
 
     def locate(self, address: Address) -> Location:
         """The object on the remote; that of a folder is a JSON list of its files."""

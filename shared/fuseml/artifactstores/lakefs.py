@@ -12,7 +12,7 @@ import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 
-from fuseml.artifactstores import manifest, paths, records, verification
+from fuseml.artifactstores import manifest, pages, paths, records, verification
 from fuseml.artifactstores.lakefs_api import Commit, Repository, Stored
 from fuseml.artifactstores.layout import escaped
 from fuseml.artifactstores.port import (
@@ -71,13 +71,9 @@ class LakefsStore(Undeclared):
     def versions(self, kind: str, project: str, name: str, after: str = "", limit: int = PAGE) -> Page:
         """See `ArtifactStore.versions`. Reads the log of the artifact's folder."""
         check_kind(self, kind)
-        log = list(self._repository.log(self._branch, self._folder(kind, project, name)))[::-1]
-        start = next((index + 1 for index, commit in enumerate(log) if commit.id == after), 0)
-        if after and not start:
-            raise errors.InvalidError(f"{after[:100]!r} is not the end of a page of versions")
-        listed = log[start : start + limit]
-        versions = [Version(Address(kind, project, name, commit.id), commit.created) for commit in listed]
-        return Page(versions, listed[-1].id if len(log) > start + limit else "")
+        log = self._repository.log(self._branch, self._folder(kind, project, name))
+        found = [Version(Address(kind, project, name, commit.id), commit.created) for commit in log]
+        return pages.page(found[::-1], after, limit)
 
     def locate(self, address: Address) -> Location:
         """The folder at the commit, for clients of S3: `s3://REPOSITORY/COMMIT/FOLDER/`, with the S3 gateway as the endpoint."""
@@ -217,8 +213,9 @@ class LakefsStore(Undeclared):
             return []
         if not commit.parents:
             return []
-        folders = {tuple(path.removeprefix(self._prefix).split("/")[:3]) for path in self._repository.changed(commit.parents[0], commit.id)
-                   if path.startswith(self._prefix) and path.removeprefix(self._prefix).count("/") >= 3}  # fmt: skip
+        changed = self._repository.changed(commit.parents[0], commit.id)
+        parts = (path.removeprefix(self._prefix).split("/") for path in changed if path.startswith(self._prefix))
+        folders = {tuple(part[:3]) for part in parts if len(part) > 3}
         plain = sorted(folder for folder in folders if self._belongs(folder[0], folder[1]) and all(map(_PLAIN.fullmatch, folder)))
         return [Address(kind, project, name, commit.id) for kind, project, name in plain]
 

@@ -119,7 +119,9 @@ class Repository:
     def tags(self) -> Iterator[tuple[str, str]]:
         """The tags, each with the id of its commit."""
         for item in self._pages("tags", {}, lambda item: str(item["id"])):
-            yield str(item["id"]), str(item["commit_id"])
+            with self._api.form("tags"):
+                commit = str(item["commit_id"])
+            yield str(item["id"]), commit
 
     def tagged(self, name: str) -> str:
         """The id of the commit of a tag."""

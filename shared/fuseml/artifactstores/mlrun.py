@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fuseml.artifactstores import paths, verification
+from fuseml.artifactstores import pages, paths, verification
 from fuseml.artifactstores.port import (
     PAGE,
     UNSTATED,
@@ -90,13 +90,9 @@ class MlrunStore(Undeclared):
     def versions(self, kind: str, project: str, name: str, after: str = "", limit: int = PAGE) -> Page:
         """See `ArtifactStore.versions`."""
         check_kind(self, kind)
-        found = self._versions(kind, project, name)
-        start = next((index + 1 for index, item in enumerate(found) if item.uid == after), 0)
-        if after and not start:
-            raise errors.InvalidError(f"{after[:100]!r} is not the end of a page of versions")
-        listed = found[start : start + limit]
-        versions = [Version(Address(kind, project, name, item.uid), item.created) for item in listed]
-        return Page(versions, listed[-1].uid if len(found) > start + limit else "")
+        listed = self._listed(kind, project, {"name": name, "tag": "*"})
+        found = (Version(Address(kind, project, name, item.uid), item.created) for item in listed if item.key == name)
+        return pages.page(pages.oldest_first(found), after, limit)
 
     def locate(self, address: Address) -> Location:
         """The URI for MLRun's own client, `store://...`."""
@@ -177,15 +173,6 @@ class MlrunStore(Undeclared):
         identifier = {"kind": item.kind, "key": item.key, "uid": item.uid}
         path = f"api/v1/projects/{quoted(project)}/tags/{quoted(tag)}"
         self._api.call(method, path, {"kind": "artifact", "identifiers": [identifier]}, missing=method == "DELETE")
-
-    def _versions(self, kind: str, project: str, name: str) -> list[_Stored]:
-        """The versions of a name, each once, the oldest first."""
-        found = {item.uid: item for item in self._listed(kind, project, {"name": name, "tag": "*"}) if item.key == name}
-        # The newest comes first, also of one moment.
-        oldest_first = list(found.values())
-        oldest_first.reverse()
-        oldest_first.sort(key=lambda item: item.created)
-        return oldest_first
 
     def _found(self, address: Address) -> _Stored:
         check_kind(self, address.kind)

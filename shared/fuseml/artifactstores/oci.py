@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fuseml.artifactstores import oci_documents
+from fuseml.artifactstores import oci_documents, pages
 from fuseml.artifactstores.port import (
     PAGE,
     UNSTATED,
@@ -93,11 +93,7 @@ class OciStore(Undeclared):
                 if digest not in found:
                     found[digest] = _moment(self._config(repository, document).get("created"))
         ordered = sorted(found, key=lambda digest: (found[digest], digest))
-        if after and after not in found:
-            raise errors.InvalidError(f"{after[:100]!r} is not the end of a page of versions")
-        rest = ordered[ordered.index(after) + 1 :] if after else ordered
-        versions = [Version(Address(kind, project, name, digest), found[digest]) for digest in rest[:limit]]
-        return Page(versions, rest[limit - 1] if len(rest) > limit else "")
+        return pages.page([Version(Address(kind, project, name, digest), found[digest]) for digest in ordered], after, limit)
 
     def locate(self, address: Address) -> Location:
         """The image for a container runtime: `oci://HOST/REPOSITORY@DIGEST`."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fuseml.artifactstores import paths, verification
+from fuseml.artifactstores import pages, paths, verification
 from fuseml.artifactstores.port import (
     PAGE,
     UNSTATED,
@@ -79,13 +79,8 @@ class PachydermStore(Undeclared):
     def versions(self, kind: str, project: str, name: str, after: str = "", limit: int = PAGE) -> Page:
         """See `ArtifactStore.versions`."""
         check_kind(self, kind)
-        found = self._commits(project, name)
-        start = next((index + 1 for index, item in enumerate(found) if item.id == after), 0)
-        if after and not start:
-            raise errors.InvalidError(f"{after[:100]!r} is not the end of a page of versions")
-        listed = found[start : start + limit]
-        versions = [Version(Address(kind, project, name, item.id), item.created) for item in listed]
-        return Page(versions, listed[-1].id if len(found) > start + limit else "")
+        found = (Version(Address(kind, project, name, commit.id), commit.created) for commit in self._commits(project, name))
+        return pages.page(pages.oldest_first(found), after, limit)
 
     def locate(self, address: Address) -> Location:
         """The URI as Pachyderm's own clients write it, `pfs://PROJECT/REPOSITORY@COMMIT`."""
@@ -95,11 +90,12 @@ class PachydermStore(Undeclared):
     def open(self, address: Address) -> Opened:
         """See `ArtifactStore.open`. Pachyderm's digests of files are its own, so only sizes are compared."""
         commit = self._named(address, self._found(address).branch)
-        files = [
-            File(str(item["file"]["path"]).lstrip("/"), int(item.get("sizeBytes") or 0), "")
-            for item in self._items("GlobFile", {"commit": commit, "pattern": "**"})
-            if item.get("fileType") == "FILE"
-        ]
+        with self._api.form("GlobFile"):
+            files = [
+                File(str(item["file"]["path"]).lstrip("/"), int(item.get("sizeBytes") or 0), "")
+                for item in self._items("GlobFile", {"commit": commit, "pattern": "**"})
+                if item.get("fileType") == "FILE"
+            ]
         paths.check_paths(file.path for file in files)
 
         def fetch(file: File) -> Iterator[bytes]:
@@ -153,22 +149,18 @@ class PachydermStore(Undeclared):
     def _branches(self, project: str, name: str) -> dict[str, str]:
         try:
             listed = self._items("ListBranch", {"repo": _repository(project, name)})
-            return {str(item["branch"]["name"]): str(item["head"]["id"]) for item in listed if item.get("head")}
+            with self._api.form("ListBranch"):
+                return {str(item["branch"]["name"]): str(item["head"]["id"]) for item in listed if item.get("head")}
         except errors.NotFoundError:
             return {}
 
     def _commits(self, project: str, name: str) -> list[_Commit]:
-        """The finished commits of a repository, the oldest first."""
+        """The finished commits of a repository, the newest first."""
         try:
             listed = self._items("ListCommit", {"repo": _repository(project, name), "all": True})
         except errors.NotFoundError:
             return []
-        found = {commit.id: commit for item in listed if (commit := self._commit(item))}
-        # The newest comes first, also of one moment.
-        oldest_first = list(found.values())
-        oldest_first.reverse()
-        oldest_first.sort(key=lambda item: item.created)
-        return oldest_first
+        return [commit for item in listed if (commit := self._commit(item))]
 
     def _found(self, address: Address) -> _Commit:
         check_kind(self, address.kind)

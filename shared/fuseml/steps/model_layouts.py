@@ -77,7 +77,7 @@ def _of_format(format: str, files: Collection[str]) -> dict[str, str]:
 def write(server: str, name: str, model: str, location: str) -> tuple[str, str]:
     """Write the layout of the model at the address `model` beside `location`, its place. Returns the format, and the place of the layout.
 
-    Raises StepError for a place outside of S3, and for a model that the server does not read.
+    Raises StepError for a place outside of S3, and for a model that cannot be downloaded or that the server does not read.
     """
     if not location.startswith("s3://"):
         raise sdk.StepError(
@@ -86,12 +86,16 @@ def write(server: str, name: str, model: str, location: str) -> tuple[str, str]:
     import mlflow.artifacts
 
     with tempfile.TemporaryDirectory() as downloads:
-        place = Path(mlflow.artifacts.download_artifacts(model, dst_path=downloads))
+        try:
+            place = Path(mlflow.artifacts.download_artifacts(model, dst_path=downloads))
+        except Exception as error:  # of MLflow and its stores
+            raise sdk.StepError(f"the files of {model} cannot be read here: {type(error).__name__}: {error}") from error
         root = place if place.is_dir() else place.parent
         files = [file.relative_to(root).as_posix() for file in sorted(root.rglob("*")) if file.is_file()]
         format, wanted = arranged(server, name, files)
         digest = model_digest.of_folder(root).rpartition(":")[2][:12]
-        target = f"{location.rstrip('/')}-served/{digest}/{server}"
+        # Triton serves every model of its folder, so each application has one of its own.
+        target = f"{location.rstrip('/')}-served/{digest}/{server}{f'/{name}' if server == 'triton' else ''}"
         for path, source in wanted.items():
             with (root / source).open("rb") as content, s3.uploaded(f"{target}/{path}") as append:
                 while block := content.read(_BLOCK):

@@ -58,6 +58,7 @@ class Determined:
             raise sdk.StepError(
                 "Determined takes slots, not amounts: leave out the inputs 'cpu' and 'memory'; 'options' are fields of its configuration"
             )
+        _slots(job)
 
     def submit(self, job: Job) -> None:
         if self._find(job.name) is not None:
@@ -78,7 +79,7 @@ class Determined:
             "entrypoint": ["/bin/sh", _START, job.command],
             "environment": environment,
             "searcher": {"name": "single", "metric": "loss", "smaller_is_better": True},
-            "resources": {"slots_per_trial": int(quantities.number("gpu", job.resources.gpu or "0"))},
+            "resources": {"slots_per_trial": _slots(job)},
             "max_restarts": 0,
         }
         body = {
@@ -147,13 +148,15 @@ class Determined:
         query = urllib.parse.urlencode({"limit": 0, "follow": "false", "orderBy": "ORDER_BY_ASC"})
         content = whole_logs.read(f"{self._url}/api/v1/trials/{trial}/logs?{query}", self._login())
         for line in (content or b"").splitlines():
-            document = json.loads(line)
-            if "error" in document:
+            document = self._checked(whole_logs.parsed(line))
+            if isinstance(document.get("error"), dict):
                 raise sdk.HttpError(f"the log of the trial {trial}: {str(document['error'].get('message'))[:300]}", 503)
-            yield document["result"]
+            yield self._checked(document.get("result"))
 
     def _call(self, method: str, path: str, body: object = None) -> Mapping[str, Any]:
-        answer = sdk.http(method, f"{self._url}/api/v1{path}", body, token=self._login(), timeout=120)
+        return self._checked(sdk.http(method, f"{self._url}/api/v1{path}", body, token=self._login(), timeout=120))
+
+    def _checked(self, answer: object) -> Mapping[str, Any]:
         if not isinstance(answer, dict):
             raise sdk.StepError(f"{sdk.redact(self._url)} does not answer like a master of Determined; check the endpoint of the record")
         return answer
@@ -167,6 +170,14 @@ class Determined:
             answer = sdk.http("POST", f"{self._url}/api/v1/auth/login", {"username": user, "password": password})
             self._token = str(answer.get("token") or "") if isinstance(answer, dict) else ""
         return self._token
+
+
+def _slots(job: Job) -> int:
+    """The slots of the trial. Raises StepError."""
+    slots = quantities.number("gpu", job.resources.gpu or "0")
+    if not slots.is_integer():
+        raise sdk.StepError(f"the input 'gpu' must be a whole number of Determined's slots, not '{job.resources.gpu}'")
+    return int(slots)
 
 
 def _file(file: code.File) -> dict[str, Any]:

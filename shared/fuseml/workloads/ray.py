@@ -7,7 +7,6 @@ driver, and Ray distributes the tasks of the program itself.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from fuseml.steps import sdk
 from fuseml.workloads import code, quantities, starting, whole_logs
 from fuseml.workloads.merging import merged
-from fuseml.workloads.port import Job, Position, State, Status
+from fuseml.workloads.port import Job, Position, Resources, State, Status
 
 _START = ".fuseml/job.sh"
 _STATES: Mapping[str, State] = {
@@ -47,6 +46,7 @@ class Ray:
             )
         if job.nodes != 1:
             raise sdk.StepError("a Ray program distributes itself over the cluster: leave out the input 'nodes'")
+        _amounts(job.resources)
 
     def submit(self, job: Job) -> None:
         if self.observe(job.name).state != "absent":
@@ -61,13 +61,8 @@ class Ray:
             "entrypoint": starting.file_command(_START, job.command),
             "runtime_env": merged(environment, job.options),
             "metadata": dict(job.labels),
+            **_amounts(job.resources),
         }
-        if job.resources.cpu:
-            document["entrypoint_num_cpus"] = quantities.number("cpu", job.resources.cpu)
-        if job.resources.memory:
-            document["entrypoint_memory"] = int(quantities.number("memory", job.resources.memory))
-        if job.resources.gpu:
-            document["entrypoint_num_gpus"] = quantities.number("gpu", job.resources.gpu)
         try:
             self._call("POST", "/api/jobs/", document)
         except sdk.HttpError as error:
@@ -97,7 +92,7 @@ class Ray:
         content = whole_logs.read(f"{self._url}/api/jobs/{name}/logs", self._token)
         if content is None:
             return "", position
-        text, start = str(json.loads(content).get("logs") or ""), int(position.get("characters", 0))
+        text, start = str(self._checked(whole_logs.parsed(content)).get("logs") or ""), int(position.get("characters", 0))
         return text[start:], {"characters": max(start, len(text))}
 
     def cancel(self, name: str) -> None:
@@ -123,10 +118,24 @@ class Ray:
         sdk.http("PUT", address, content=packed, token=self._token, timeout=300)
 
     def _call(self, method: str, path: str, body: object = None) -> Mapping[str, Any]:
-        answer = sdk.http(method, self._url + path, body, token=self._token)
+        return self._checked(sdk.http(method, self._url + path, body, token=self._token))
+
+    def _checked(self, answer: object) -> Mapping[str, Any]:
         if not isinstance(answer, dict):
             raise sdk.StepError(f"{sdk.redact(self._url)} does not answer like the dashboard of Ray; check the endpoint of the record")
         return answer
+
+
+def _amounts(resources: Resources) -> dict[str, float]:
+    """The fields for the resources of the driver. Raises StepError."""
+    found: dict[str, float] = {}
+    if resources.cpu:
+        found["entrypoint_num_cpus"] = quantities.number("cpu", resources.cpu)
+    if resources.memory:
+        found["entrypoint_memory"] = int(quantities.number("memory", resources.memory))
+    if resources.gpu:
+        found["entrypoint_num_gpus"] = quantities.number("gpu", resources.gpu)
+    return found
 
 
 def _cause(message: str) -> str:

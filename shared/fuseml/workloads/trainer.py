@@ -59,6 +59,8 @@ def main() -> None:
             if state not in ("failed", "cancelled"):
                 break
             sdk.say(f"the job {job.name} of a former attempt has {state if state == 'failed' else 'been cancelled'}")
+        # A job that a former start of the step began goes on, and ends with this one.
+        is_over, fate = state not in ("queued", "running"), "was not submitted" if state == "absent" else "had ended"
         record = recording.begin(job.name, context, folder, resource, os.environ)
         variables, secrets = _environment(context, parameters)
         secrets.update(record.variables() if record else {})

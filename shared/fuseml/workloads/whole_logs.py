@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from fuseml.steps import sdk
 
 MOST = 256 << 20
@@ -18,3 +20,12 @@ def read(url: str, token: str | None) -> bytes | None:
             return None
         blocks.append(block)
     return b"".join(blocks)
+
+
+def parsed(text: bytes) -> object:
+    """The JSON value of a log or of its line; None for another text."""
+    try:
+        found: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found

@@ -124,8 +124,9 @@ def _feeds(one: Stage, other: Stage) -> bool:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether two paths are one, or one is within the other."""
-    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+    """Whether two paths are one, or one is within the other. `.` holds all of them."""
+    first, second = ("" if path == "." else f"{path}/" for path in (one, other))
+    return first.startswith(second) or second.startswith(first)
 
 
 def _stage(name: str, value: object) -> Stage:

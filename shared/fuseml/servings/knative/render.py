@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fuseml.domain import errors, model_servers
-from fuseml.domain.application import Application, Resources
-from fuseml.domain.workflows import resources
-from fuseml.servings import objects
+from fuseml.domain.application import Application
+from fuseml.servings import amounts, objects
 from fuseml.servings.objects import Object
 from fuseml.servings.port import Revision, ServingSpec
 
@@ -32,9 +31,11 @@ _READY = {"fuseml": "/v2/health/ready", "mlserver": "/v2/health/ready", "mlflow"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`image` holds FuseML's model server, and MLflow's, `mlserver_image` MLServer; empty: MLServer comes from images of codesets only. A pod gets `concurrency` requests at a time. `timeout` in seconds bounds a request, including the load
-    of the model for the first one, and the end of a surplus pod. An idle application keeps its last pod for `retention`. A revision that is
-    not ready after `patience` seconds has failed; Knative reports a crashing model server no earlier. `memory` limits a pod.
+    """`image` holds FuseML's model server, and MLflow's, `mlserver_image` MLServer; empty: MLServer comes from images of codesets only.
+
+    A pod gets `concurrency` requests at a time. `timeout` in seconds bounds a request, including the load of the model for the first one, and
+    the end of a surplus pod. An idle application keeps its last pod for `retention`. A revision that is not ready after `patience` seconds has
+    failed; Knative reports a crashing model server no earlier. `memory` limits a pod.
     """
 
     image: str
@@ -130,7 +131,7 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
         "env": [*environment, {"name": "HOME", "value": "/tmp"}, {"name": "USER", "value": "fuseml"}],  # noqa: S108 - a volume of its own
         # FuseML's and MLflow's listen once the model is loaded; MLServer is not ready before.
         "readinessProbe": {"httpGet": {"path": _READY[server]}, "successThreshold": 1},
-        "resources": _resources(document.resources, settings),
+        "resources": amounts.of_container(document.resources, settings.cpu, settings.memory),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -160,17 +161,6 @@ def _template(application: str, revision: Revision, settings: Settings) -> Objec
             "volumes": [{"name": "tmp", "emptyDir": {}}],
         },
     }
-
-
-def _resources(wanted: Resources, settings: Settings) -> Object:
-    """The requests and limits of the application over those of the settings, which give way where both contradict one another."""
-    limits = {"memory": settings.memory, **wanted.limits}
-    requests = {"cpu": settings.cpu, "memory": "256Mi", **wanted.requests}
-    for name in requests.keys() & limits.keys():
-        if resources.quantity(requests[name]) > resources.quantity(limits[name]):
-            given, changed = (wanted.requests[name], limits) if name in wanted.requests else (limits[name], requests)
-            changed[name] = given
-    return {"requests": requests, "limits": limits}
 
 
 def _image(application: str, document: Application, server: model_servers.Server, settings: Settings) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from fuseml.domain import application, errors, model_servers
-from fuseml.servings import objects
+from fuseml.servings import objects, sweeping
 from fuseml.servings.knative import render
 from fuseml.servings.knative.cluster import Cluster
 from fuseml.servings.objects import Object
@@ -37,6 +37,9 @@ class KnativeServing:
 
     def remove(self, name: str) -> None:
         """See `Serving.remove`."""
+        # The Knative Service first: while the record exists, the sweep serves an application without one again, with its Secret.
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_service(render.object_name(name))
         self._remove(render.object_name(name))
 
     def status(self, spec: ServingSpec) -> Status:
@@ -82,25 +85,20 @@ class KnativeServing:
 
     def reconcile(self, specs: Sequence[ServingSpec]) -> None:
         """See `Serving.reconcile`."""
-        existing = {service["metadata"]["name"]: service["metadata"] for service in self._cluster.services(_MANAGED)}
-        refusal: errors.FusemlError | None = None
-        for spec in specs:
-            present = existing.pop(render.object_name(spec.name), {})
-            try:
-                former = self._former(spec) if spec.traffic.keys() - {spec.newest.number} else {}
-                body = render.service(spec, self._settings, former)
-                desired = body["metadata"]["annotations"][objects.DESIRED_ANNOTATION]
-                if present.get("annotations", {}).get(objects.DESIRED_ANNOTATION) != desired:
-                    _log.info("application %s differs from its spec and is applied", spec.name)
-                    self._apply(spec, body)
-            except errors.PermanentError as error:
-                _log.warning("application %s cannot be served as specified: %s", spec.name, error.message)
-                refusal = error
+        existing = {service["metadata"]["name"]: service for service in self._cluster.services(_MANAGED)}
+        refusal = sweeping.each(specs, lambda spec: self._serve(spec, existing.pop(render.object_name(spec.name), {})))
         for name in existing:
             _log.info("Knative Service %s belongs to no application and is deleted", name)
             self._remove(name)
         if refusal is not None:
             raise refusal
+
+    def _serve(self, spec: ServingSpec, present: Object) -> None:
+        former = self._former(spec) if spec.traffic.keys() - {spec.newest.number} else {}
+        body = render.service(spec, self._settings, former)
+        if objects.differs(present, body):
+            _log.info("application %s differs from its spec and is applied", spec.name)
+            self._apply(spec, body)
 
     def _apply(self, spec: ServingSpec, body: Object) -> None:
         # The Secret first: the first pod of the Service mounts it.
@@ -110,10 +108,11 @@ class KnativeServing:
         self._cluster.apply_service(body)
 
     def _remove(self, name: str) -> None:
-        with contextlib.suppress(errors.NotFoundError):
-            self._cluster.delete_service(name)
+        # The Secret first: by the Knative Service the sweep finds what a kill leaves.
         with contextlib.suppress(errors.NotFoundError):
             self._cluster.delete_secret(name)
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_service(name)
 
     def _former(self, spec: ServingSpec) -> dict[int, str]:
         """Older revision of the application -> its newest Knative revision."""

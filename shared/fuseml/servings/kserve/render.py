@@ -12,7 +12,7 @@ from typing import Any
 
 from fuseml.domain import errors, model_servers
 from fuseml.domain.application import Application
-from fuseml.servings import objects, storage
+from fuseml.servings import amounts, objects, storage
 from fuseml.servings.objects import Object
 from fuseml.servings.port import Revision, ServingSpec
 
@@ -188,15 +188,11 @@ def _canary(spec: ServingSpec, number: int, settings: Settings) -> Object:
 def _predictor(spec: ServingSpec, revision: Revision, settings: Settings, chosen: str) -> Object:
     document = revision.document
     choice = document.served(SERVERS)
-    wanted = document.resources
     model: Object = {
         "modelFormat": {"name": choice.format},
         "protocolVersion": choice.protocol,
         "storageUri": storage.place(document, "KServe", SCHEMES),
-        "resources": {
-            "requests": {"cpu": settings.cpu, "memory": "256Mi", **wanted.requests},
-            "limits": {"memory": settings.memory, **wanted.limits},
-        },
+        "resources": amounts.of_container(document.resources, settings.cpu, settings.memory),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "runAsNonRoot": True,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from fuseml.domain import application, errors
 from fuseml.runtime import clock
-from fuseml.servings import objects, rollout
+from fuseml.servings import objects, rollout, sweeping
 from fuseml.servings.kserve import render, status, steps
 from fuseml.servings.kserve.cluster import Cluster
 from fuseml.servings.objects import Object
@@ -51,6 +51,9 @@ class KServeServing:
 
     def remove(self, name: str) -> None:
         """See `Serving.remove`."""
+        # The InferenceService first: while the record exists, the sweep serves an application without one again, with its Secret.
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_service(render.object_name(name))
         self._remove(render.object_name(name), render.account_name(name))
 
     def status(self, spec: ServingSpec) -> Status:
@@ -75,24 +78,20 @@ class KServeServing:
             if specs:
                 raise
             return  # a cluster without KServe
-        refusal: errors.FusemlError | None = None
-        for spec in specs:
-            present = found.pop(render.object_name(spec.name))
-            try:
-                render.check(spec)
-                body = self._body(spec, present)
-                if present.service is None or objects.differs(present.service, body):
-                    _log.info("application %s differs from its spec and is applied", spec.name)
-                    self._apply(spec, body)
-            except errors.PermanentError as error:
-                _log.warning("application %s cannot be served as specified: %s", spec.name, error.message)
-                refusal = error
+        refusal = sweeping.each(specs, lambda spec: self._serve(spec, found.pop(render.object_name(spec.name))))
         for name, former in found.items():
             if former.service is not None:
                 _log.info("InferenceService %s belongs to no application and is deleted", name)
                 self._remove(name, f"{name}{render.ACCOUNT_SUFFIX}")
         if refusal is not None:
             raise refusal
+
+    def _serve(self, spec: ServingSpec, present: _Found) -> None:
+        render.check(spec)
+        body = self._body(spec, present)
+        if present.service is None or objects.differs(present.service, body):
+            _log.info("application %s differs from its spec and is applied", spec.name)
+            self._apply(spec, body)
 
     def _found(self, specs: Sequence[ServingSpec], selector: str) -> dict[str, _Found]:
         """Name -> what there is: of each spec, and of each other InferenceService of the selector."""
@@ -178,10 +177,11 @@ class KServeServing:
         self._cluster.apply_service(body)
 
     def _remove(self, name: str, account: str) -> None:
+        # The InferenceService last: by it the sweep finds what a kill leaves.
         for delete, named in (
-            (self._cluster.delete_service, name),
-            (self._cluster.delete_account, account),
             (self._cluster.delete_secret, account),
+            (self._cluster.delete_account, account),
+            (self._cluster.delete_service, name),
         ):
             with contextlib.suppress(errors.NotFoundError):
                 delete(named)

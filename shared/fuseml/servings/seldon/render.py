@@ -11,7 +11,7 @@ from typing import Any
 
 from fuseml.domain import errors, model_servers
 from fuseml.domain.application import Application
-from fuseml.servings import objects, storage
+from fuseml.servings import amounts, objects, storage
 from fuseml.servings.objects import Object
 from fuseml.servings.port import Revision, ServingSpec
 
@@ -125,10 +125,7 @@ def _predictor(spec: ServingSpec, revision: Revision, settings: Settings, predic
         "name": name,
         # A pod that ends answers until it gets no new requests. The executor does not, so requests go to the server without it.
         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", f"/bin/sleep {settings.drain}"]}}},
-        "resources": {
-            "requests": {"cpu": settings.cpu, "memory": "256Mi", **document.resources.requests},
-            "limits": {"memory": settings.memory, **document.resources.limits},
-        },
+        "resources": amounts.of_container(document.resources, settings.cpu, settings.memory),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "runAsNonRoot": True,

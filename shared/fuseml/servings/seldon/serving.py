@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fuseml.domain import application, errors
-from fuseml.servings import objects, rollout
+from fuseml.servings import objects, rollout, sweeping
 from fuseml.servings.objects import Object
 from fuseml.servings.port import ServingSpec, State, Status
 from fuseml.servings.seldon import render
@@ -52,6 +52,9 @@ class SeldonServing:
 
     def remove(self, name: str) -> None:
         """See `Serving.remove`."""
+        # The SeldonDeployment first: while the record exists, the sweep serves an application without one again, with its Secret.
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_service(render.object_name(name))
         self._remove(render.object_name(name), render.account_name(name))
 
     def status(self, spec: ServingSpec) -> Status:
@@ -74,23 +77,19 @@ class SeldonServing:
             if specs:
                 raise
             return  # a cluster without Seldon Core 1
-        refusal: errors.FusemlError | None = None
-        for spec in specs:
-            present = existing.pop(render.object_name(spec.name), None)
-            try:
-                render.check(spec)
-                body = render.service(spec, _base(spec, present), self._settings)
-                if present is None or objects.differs(present, body):
-                    _log.info("application %s differs from its spec and is applied", spec.name)
-                    self._apply(spec, body)
-            except errors.PermanentError as error:
-                _log.warning("application %s cannot be served as specified: %s", spec.name, error.message)
-                refusal = error
+        refusal = sweeping.each(specs, lambda spec: self._serve(spec, existing.pop(render.object_name(spec.name), None)))
         for name in existing:
             _log.info("SeldonDeployment %s belongs to no application and is deleted", name)
             self._remove(name, f"{name}{render.ACCOUNT_SUFFIX}")
         if refusal is not None:
             raise refusal
+
+    def _serve(self, spec: ServingSpec, present: Object | None) -> None:
+        render.check(spec)
+        body = render.service(spec, _base(spec, present), self._settings)
+        if present is None or objects.differs(present, body):
+            _log.info("application %s differs from its spec and is applied", spec.name)
+            self._apply(spec, body)
 
     def _statuses(self, specs: Sequence[ServingSpec], selector: str) -> dict[str, Status]:
         services = {service["metadata"]["name"]: service for service in self._cluster.services(selector)}
@@ -150,10 +149,11 @@ class SeldonServing:
         self._cluster.apply_service(body)
 
     def _remove(self, name: str, secret: str) -> None:
-        with contextlib.suppress(errors.NotFoundError):
-            self._cluster.delete_service(name)
+        # The Secret first: by the SeldonDeployment the sweep finds what a kill leaves.
         with contextlib.suppress(errors.NotFoundError):
             self._cluster.delete_secret(secret)
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_service(name)
 
     def _read_log(self, pod: str, container: str, former: bool) -> str:
         return self._cluster.pod_log(pod, container, former=former)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from fuseml.domain import application, errors
 from fuseml.runtime import clock
-from fuseml.servings import objects, rollout
+from fuseml.servings import objects, rollout, sweeping
 from fuseml.servings.objects import Object
 from fuseml.servings.port import ServingSpec, State, Status
 from fuseml.servings.seldon_v2 import render
@@ -55,8 +55,7 @@ class SeldonV2Serving:
 
     def apply(self, spec: ServingSpec) -> None:
         """See `Serving.apply`."""
-        render.check(spec)
-        self._converge(spec, self._found(_application(spec)).get(render.object_name(spec.name), _Found()))
+        self._serve(spec, self._found(_application(spec)).get(render.object_name(spec.name), _Found()))
 
     def remove(self, name: str) -> None:
         """See `Serving.remove`."""
@@ -84,19 +83,16 @@ class SeldonV2Serving:
             if specs:
                 raise
             return  # a cluster without Seldon Core 2
-        refusal: errors.FusemlError | None = None
-        for spec in specs:
-            try:
-                render.check(spec)
-                self._converge(spec, found.pop(render.object_name(spec.name), _Found()))
-            except errors.PermanentError as error:
-                _log.warning("application %s cannot be served as specified: %s", spec.name, error.message)
-                refusal = error
+        refusal = sweeping.each(specs, lambda spec: self._serve(spec, found.pop(render.object_name(spec.name), _Found())))
         for name, former in found.items():
             _log.info("the Models of %s belong to no application and are deleted", name)
             self._remove(name, former)
         if refusal is not None:
             raise refusal
+
+    def _serve(self, spec: ServingSpec, present: _Found) -> None:
+        render.check(spec)
+        self._converge(spec, present)
 
     def _found(self, selector: str) -> dict[str, _Found]:
         """Name of the Experiment -> what there is."""
@@ -164,13 +160,14 @@ class SeldonV2Serving:
         return settled and _condition(experiment, "ExperimentReady").get("status") == "True"
 
     def _remove(self, name: str, found: _Found) -> None:
+        # The Secret first: by the other objects the sweep finds what a kill leaves. It applies each Secret anew.
+        with contextlib.suppress(errors.NotFoundError):
+            self._cluster.delete_secret(f"{name}{render.ACCOUNT_SUFFIX}")
         with contextlib.suppress(errors.NotFoundError):
             self._cluster.delete_experiment(name)
         for model in sorted(found.models):
             with contextlib.suppress(errors.NotFoundError):
                 self._cluster.delete_model(model)
-        with contextlib.suppress(errors.NotFoundError):
-            self._cluster.delete_secret(f"{name}{render.ACCOUNT_SUFFIX}")
 
 
 def _application(spec: ServingSpec) -> str:

@@ -17,6 +17,8 @@ from fuseml.steps import sdk
 
 NAMESPACE = "fuseml-training"
 Object = dict[str, Any]
+PART = 16 << 20
+"""Bytes of a log in one answer."""
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
@@ -68,8 +70,8 @@ class Api:
                 raise
 
     def log(self, pod: str, container: str, since: str) -> bytes | None:
-        """The log of a container from the time on, each line with its own time; None while there is none."""
-        query = {"container": container, "timestamps": "true", **({"sinceTime": since} if since else {})}
+        """The log of a container from the time on, as far as `PART` bytes hold it, each line with its own time; None while there is none."""
+        query = {"container": container, "timestamps": "true", "limitBytes": str(PART), **({"sinceTime": since} if since else {})}
         address = f"{self._url}/api/v1/namespaces/{self.namespace}/pods/{pod}/log?{urllib.parse.urlencode(query)}"
         try:
             answer = sdk.http("GET", address, token=self._token, verify=self._verify, raw=True)

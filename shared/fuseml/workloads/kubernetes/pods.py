@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fuseml.workloads.kubernetes.api import Api, Object
+from fuseml.workloads.kubernetes.api import PART, Api, Object
 from fuseml.workloads.port import Position, State, Status
 
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -23,6 +22,7 @@ _DOUBTFUL = (
     "CrashLoopBackOff",
 )
 """Reasons that may pass: a registry that is away, a Secret that is not there yet."""
+_SECOND = len("2026-11-30T09:00:00")
 _STAMPED = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?(.*)", re.DOTALL)
 
 
@@ -36,27 +36,43 @@ def node(pod: Object) -> int:
     return int((pod["metadata"].get("labels") or {}).get(INDEX) or 0)
 
 
-def logs(api: Api, pods: Sequence[Object], position: Position) -> tuple[str, Position]:
+def logs(api: Api, pods: Sequence[Object], position: Position, part: int = PART) -> tuple[str, Position]:
     """The logs of the pods behind a position, and the position behind them. A line without an end is left for the next call, unless its
-    container has ended."""
+    container has ended. An answer with `part` bytes is not the whole log."""
     texts: list[str] = []
     places = dict(position)
     for pod in sorted_by_node(pods):
         name, prefix = str(pod["metadata"]["name"]), f"[{node(pod)}] " if node(pod) else ""
-        for container, status in _containers(pod):
-            key = f"{name}/{container}"
-            last, seen = places.get(key, ("", 0))
-            found = api.log(name, container, _second(last))
-            for stamp, lines in itertools.groupby(_lines(found or b"", "terminated" in status), key=operator.itemgetter(0)):
-                if stamp < last:
-                    continue
-                # The log is asked for from a full second on, so the last lines come again; those of one time are counted.
-                known = seen if stamp == last else 0
-                all_of_it = [line for _, line in lines]
-                texts += (f"{prefix}{line.decode('utf-8', 'replace')}" for line in all_of_it[known:])
-                last, seen = stamp, len(all_of_it)
-            places[key] = (last, seen)
+        for container, state in _containers(pod):
+            key, is_whole, has_more = f"{name}/{container}", False, True
+            while has_more and not is_whole:
+                last, seen = places.get(key, ("", 0))
+                answer = api.log(name, container, _second(last)) or b""
+                is_whole = len(answer) < part
+                found = list(_lines(answer, is_whole and "terminated" in state))
+                fresh = _fresh(found, last, seen)
+                texts += (f"{prefix}{line.decode('utf-8', 'replace')}" for line in fresh)
+                newest = max((stamp for stamp, _ in found), key=_order, default="")
+                if newest and _order(newest) >= _order(last):
+                    places[key] = (newest, sum(stamp == newest for stamp, _ in found))
+                has_more = bool(fresh)
     return "".join(texts), places
+
+
+def _fresh(found: Sequence[tuple[str, bytes]], last: str, seen: int) -> list[bytes]:
+    """The lines behind the first `seen` ones of the time `last`.
+
+    The log is asked for from a full second on, so the last lines come again; those of the last time are counted. Lines of the two outputs of a
+    program may be stored out of the order of their times.
+    """
+    known = itertools.count()
+    return [line for stamp, line in found if _order(stamp) > _order(last) or (stamp == last and next(known) >= seen)]
+
+
+def _order(stamp: str) -> str:
+    """A text that sorts as the time does: the fraction of a second has as many digits as it needs."""
+    second, fraction = stamp[:_SECOND], re.match(r"\.\d+", stamp[_SECOND:])
+    return f"{second}{fraction[0] if fraction else '.'}"
 
 
 def _second(stamp: str) -> str:

@@ -96,6 +96,7 @@ class KServe(Controller):
         for pod in state.revisions.values():
             pod.age += 1
         created = list(state.revisions)[-1]
+        component_before = status.get("components", {}).get("predictor", {})
         ready = next((key for key, pod in reversed(state.revisions.items()) if pod.is_ready), "")
         if ready:
             wanted: list[tuple[str, int]] = [(ready, 100)]
@@ -111,8 +112,11 @@ class KServe(Controller):
                     state.previous, state.rolled_out = state.rolled_out, ready
             elif ready == created and latest < 100 and shares[ready] == 100 and state.previous:
                 state.rolled_out = state.previous
-        failure = state.revisions[created].failure
-        component: Object = {"latestCreatedRevision": created, "url": f"{self.url}/{name}"}
+        # A server that ends with code 0 is none to KServe: only its pod shows it.
+        failure = "" if state.revisions[created].load_failure else state.revisions[created].failure
+        component: Object = {"latestCreatedRevision": created}
+        # The traffic of the first revision is there a moment before the address.
+        component |= {"url": f"{self.url}/{name}"} if component_before.get("traffic") else {}
         component |= {"latestReadyRevision": ready} if ready else {}
         component |= {"latestRolledoutRevision": state.rolled_out} if state.rolled_out else {}
         component |= {"previousRolledoutRevision": state.previous} if state.previous else {}

@@ -1,7 +1,8 @@
 """Pods of model servers of other tools, in small: a bucket with models, pods that fetch and load them, and a router to them.
 
 A pod is no process here: the tools bring model servers of their own. It takes some ticks of the controller to fetch its model, and some to load
-it; the container that fails is reported as Kubernetes does it. One that ends without a pause before its end refuses requests for a moment.
+it; the container that fails is reported as Kubernetes does it. The output is that of KServe's storage initializer and of MLServer, which ends with
+code 0 and is started again, and whose container counts as ready in the mode Knative of KServe. One that ends without a pause before its end refuses requests for a moment.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ class Pod:
     def fetch_failure(self) -> str:
         """The output of the init container that cannot fetch the model."""
         if self.account.get("AWS_ACCESS_KEY_ID") != KEY_ID or self.account.get("AWS_SECRET_ACCESS_KEY") != SECRET:
-            return "Failed to fetch model. Access Denied.\n"
-        return "" if self.uri in ANSWERS else f"Failed to fetch model. No model found in {self.uri.removeprefix('s3://')}.\n"
+            return f"{_STAMP}Failed to fetch model. Access Denied.\n"
+        return "" if self.uri in ANSWERS else f"{_STAMP}Failed to fetch model. No model found in {self.uri.removeprefix('s3://')}.\n"
 
     @property
     def load_failure(self) -> str:
         """The output of the server that cannot load the model."""
-        return f"Traceback\ncannot load {self.uri}: no module named torch\n" if ANSWERS.get(self.uri) is None else ""
+        return _OUTPUT.format(uri=self.uri) if ANSWERS.get(self.uri) is None else ""
 
     @property
     def failure(self) -> str:
@@ -74,12 +75,12 @@ class Pod:
         fetched = self.age >= FETCHED and not self.fetch_failure
         init: Object = {"name": "initializer", "ready": fetched, "state": {"running": {}}}
         if self.age >= FETCHED:
-            init["state"] = _waiting(self.fetch_failure) if self.fetch_failure else {"terminated": {"exitCode": 0, "reason": "Completed"}}
-            init |= {"lastState": _ended()} if self.fetch_failure else {}
-        server: Object = {"name": self.container, "ready": self.is_ready, "state": {"waiting": {"reason": "PodInitializing"}}}
+            init["state"] = _BACK_OFF if self.fetch_failure else {"terminated": {"exitCode": 0, "reason": "Completed"}}
+            init |= {"lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}} if self.fetch_failure else {}
+        server: Object = {"name": self.container, "ready": fetched, "state": {"waiting": {"reason": "PodInitializing"}}}
         if fetched:
-            server["state"] = {"running": {}} if not self.failure else _waiting(self.failure)
-            server |= {"lastState": _ended()} if self.failure else {}
+            server["state"] = {"running": {}}
+            server |= {"lastState": {"terminated": {"exitCode": 0, "reason": "Completed"}}} if self.failure else {}
         return {
             "metadata": {"name": self.name, "labels": self.labels},
             "status": {
@@ -90,12 +91,24 @@ class Pod:
         }
 
 
-def _waiting(_output: str) -> Object:
-    return {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}}
-
-
-def _ended() -> Object:
-    return {"terminated": {"exitCode": 1, "reason": "Error"}}
+_BACK_OFF: Object = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}}
+_STAMP = "2026-12-01 18:54:44.451 1 storage.initializer ERROR [entrypoint:<module>():28] "
+_OUTPUT = """\
+2026-12-01 19:03:30,828 [mlserver.parallel] ERROR - An error occurred processing a model update of type 'Load'.
+Traceback (most recent call last):
+  File "mlserver/parallel/worker.py", line 158, in _process_model_update
+    await self._model_registry.load(model_settings)
+ModuleNotFoundError: cannot load {uri}: no module named torch
+2026-12-01 19:03:30,835 [mlserver] ERROR - Some of the models failed to load during startup!
+Traceback (most recent call last):
+  File "mlserver/parallel/dispatcher.py", line 87, in _wait
+    response_message = await future
+                       ^^^^^^^^^^^^
+mlserver.parallel.errors.WorkerError: builtins.ModuleNotFoundError: cannot load {uri}: no module named torch
+2026-12-01 19:03:30,836 [mlserver.parallel] INFO - Waiting for shutdown of default inference pool...
+INFO:     127.0.0.1:53470 - "GET /v2/models/wine/ready HTTP/1.1" 404 Not Found
+2026-12-01 19:03:31,838 [mlserver.parallel] INFO - Shutdown of default inference pool complete
+"""
 
 
 class Controller:

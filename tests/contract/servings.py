@@ -1,5 +1,5 @@
-"""The servings under test: the embedded server's, Knative's over `knative_pods` and on the cluster that KUBECONFIG names, and those of KServe and
-Seldon Core over small controllers."""
+"""The servings under test: the embedded server's, Knative's over `knative_pods`, those of KServe and Seldon Core over small controllers, and on the
+cluster that KUBECONFIG names the real ones of Knative, KServe and Seldon Core 1."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from fuseml.embedded.serving import EmbeddedServing
 from fuseml.runtime import auth, clock, secrets
 from fuseml.servings import knative, kserve, seldon, seldon_v2
 from fuseml.store import applications, database
-from tests import databases, waiting
+from tests import commands, databases, waiting
 from tests.component import gitea
-from tests.contract import knative_pods, kserve_controller, mlflow_models, model_pods, on_cluster, seldon_controllers
+from tests.contract import bucket_models, knative_pods, kserve_controller, mlflow_models, model_pods, on_cluster, seldon_controllers
 from tests.images import image
 from tests.unit import kubernetes_api
 
@@ -63,6 +63,7 @@ class UnderTest:
     environment: Mapping[str, str] = field(default_factory=lambda: {"MLFLOW_TRACKING_TOKEN": "secret"})
     fields: Mapping[str, Any] = field(default_factory=dict)
     model_in_requests: Callable[[str], str] = str
+    splits: bool = True
 
     def record(self, name: str, model: Model) -> servings.ServingSpec:
         """Commit an application, as `applications` does it; the serving gets no call."""
@@ -137,13 +138,15 @@ class UnderTest:
         )
 
     def wait_for_end(self, url: str, name: str) -> None:
-        """Ask until no model answers. On a cluster the ingress learns of a removal a moment later."""
-        waiting.wait_until(
-            lambda: self.predict(url, name)[0] == 404,
-            lambda: f"the end of {name}: {self.predict(url, name)}",
-            patience=self.patience,
-            interval=0.1,
-        )
+        """Ask until no model answers. On a cluster the ingress, or the name server, learns of a removal a moment later."""
+
+        def answer() -> tuple[int, Any]:
+            try:
+                return self.predict(url, name)
+            except urllib3.exceptions.NewConnectionError as error:
+                return 404, str(error)
+
+        waiting.wait_until(lambda: answer()[0] == 404, lambda: f"the end of {name}: {answer()}", patience=self.patience, interval=0.1)
 
     def predict(self, url: str, name: str) -> tuple[int, Any]:
         """See `predict`; `name` is the application's."""
@@ -331,13 +334,63 @@ def seldon_v2_serving(folder: Path) -> Iterator[UnderTest]:
         )
 
 
+@contextlib.contextmanager
+def real_tool(
+    folder: Path, definition: str, connect: Callable[[str], contextlib.AbstractContextManager[servings.Serving]], **fields: Any
+) -> Iterator[UnderTest]:
+    """The serving of another tool on a cluster that has its `definition`, in a namespace of its own. Skips the test without a cluster or tool."""
+    with on_cluster.own_namespace("serving-contract") as (namespace, _):
+        if definition not in commands.run(["kubectl", "get", "crds", "--output=name"]).stdout:
+            pytest.skip(f"needs KUBECONFIG of a cluster with {definition}, and a runtime of it that serves scikit-learn by the protocol v2")
+        with records(folder) as (store, keyring), bucket_models.bucket(folder) as bucket, connect(namespace) as serving:
+            models = Models(*(Model(f"{bucket.address}/{name}", answer) for name, answer in bucket_models.ANSWERS.items()))
+            yield UnderTest(
+                serving,
+                store,
+                keyring,
+                models,
+                patience=waiting.CLUSTER_PATIENCE,
+                environment=bucket.environment,
+                fields={"format": "sklearn", **fields},
+            )
+
+
+@contextlib.contextmanager
+def _kserve_on_cluster(namespace: str) -> Iterator[servings.Serving]:
+    with contextlib.closing(kserve.Cluster(namespace)) as cluster:
+        yield kserve.KServeServing(cluster, kserve.Settings(timeout=20, cpu="25m"))
+
+
+@contextlib.contextmanager
+def _seldon_on_cluster(namespace: str) -> Iterator[servings.Serving]:
+    with contextlib.closing(seldon.Cluster(namespace)) as cluster:
+        yield seldon.SeldonServing(cluster, seldon.Settings(cpu="25m"))
+
+
+@contextlib.contextmanager
+def real_kserve(folder: Path, mode: str) -> Iterator[UnderTest]:
+    """KServe's serving on a cluster. Without the Gateway API its mode Standard splits no requests."""
+    definition = "inferenceservices.serving.kserve.io"
+    with real_tool(folder, definition, _kserve_on_cluster, served_by="kserve-api", options={"mode": mode}) as under_test:
+        under_test.splits = mode == "Knative"
+        yield under_test
+
+
+def real_seldon(folder: Path) -> contextlib.AbstractContextManager[UnderTest]:
+    """The serving of Seldon Core 1 on a cluster."""
+    return real_tool(folder, "seldondeployments.machinelearning.seldon.io", _seldon_on_cluster, served_by="seldon-core-api")
+
+
 SERVINGS: dict[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {
     "embedded": embedded_serving,
     "knative": knative_serving,
     "real knative": real_knative_serving,
     "kserve": lambda folder: kserve_serving(folder, {}),
     "kserve standard": lambda folder: kserve_serving(folder, {"mode": "Standard", "gateway": "yes"}),
+    "real kserve": lambda folder: real_kserve(folder, "Knative"),
+    "real kserve standard": lambda folder: real_kserve(folder, "Standard"),
     "seldon core 1": seldon_serving,
+    "real seldon core 1": real_seldon,
     "seldon core 2": seldon_v2_serving,
 }
 """How to bring up each serving, given an empty folder."""

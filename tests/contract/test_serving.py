@@ -60,7 +60,7 @@ def test_a_replacement_and_a_roll_back_fail_no_request_and_take_effect_without_o
 
 
 def test_requests_are_split_among_revisions_by_their_shares(under_test: UnderTest) -> None:
-    if not under_test.serving.splits:
+    if not (under_test.serving.splits and under_test.splits):
         pytest.skip("this serving declares that it cannot split requests")
     first, second = under_test.models.first, under_test.models.second
     under_test.wait(under_test.register("split", first), "ready")

@@ -39,6 +39,11 @@ BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
         ({"state": BACK_OFF, "lastState": {"terminated": {"reason": "Error", "exitCode": 1}}}, "wine-2 server former"),
         # MLServer ends with code 0 when it cannot load a model.
         ({"state": BACK_OFF, "lastState": {"terminated": {"reason": "Completed", "exitCode": 0}}}, "wine-2 server former"),
+        # In a pod of Knative it counts as ready as soon as it runs again.
+        (
+            {"state": {"running": {}}, "ready": True, "lastState": {"terminated": {"reason": "Completed", "exitCode": 0}}},
+            "wine-2 server former",
+        ),
         ({"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}, "no such image"),
         ({"state": {"waiting": {"reason": "InvalidImageName"}}}, "InvalidImageName"),
     ],
@@ -46,6 +51,44 @@ BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
 def test_the_cause_is_that_of_the_container_that_failed(container: dict[str, Any], message: str | None) -> None:
     found = rollout.failure([pod(1, {"state": BACK_OFF}), pod(2, container)], 2, read_log)
     assert (found.message if found else None) == message
+
+
+def test_a_pod_that_ends_has_not_failed() -> None:
+    ended = {"state": {"terminated": {"reason": "Error", "exitCode": 137}}}
+    assert rollout.failure([pod(2, ended, deletionTimestamp="now")], 2, read_log) is None
+
+
+def test_an_init_container_that_was_repeated_has_not_failed() -> None:
+    starting = pod(2, {"state": {"waiting": {"reason": "PodInitializing"}}})
+    fetched = {
+        "state": {"terminated": {"reason": "Completed", "exitCode": 0}},
+        "lastState": {"terminated": {"reason": "Error", "exitCode": 1}},
+    }
+    starting["status"]["initContainerStatuses"] = [{"name": "storage-initializer", "ready": True, **fetched}]
+    assert rollout.failure([starting], 2, read_log) is None
+
+
+@pytest.mark.parametrize(
+    ("output", "cause"),
+    [
+        ("", ""),
+        ("one\n\ntwo\n \n", "two"),
+        ("Traceback (most recent call last):\n  File x\nOSError: no file\n2026 INFO - shutdown\n", "OSError: no file"),
+        (
+            "Traceback (most recent call last):\n  a\nValueError: first\n\nDuring handling ...\n\n"
+            "Traceback (most recent call last):\n  b\n    ^^^\nRuntimeError: second\nbye\n",
+            "RuntimeError: second",
+        ),
+        ("Traceback (most recent call last):\n  File x, cut off\n", "File x, cut off"),
+        (
+            "2026-12-01 18:54:44.451 1 storage.initializer ERROR [entrypoint:<module>():28] Storage initialization failed: no bucket 'a'.\n",
+            "Storage initialization failed: no bucket 'a'.",
+        ),
+        ("2026-12-01 18:54:44.451 INFO of ERRORS\n", "2026-12-01 18:54:44.451 INFO of ERRORS"),
+    ],
+)
+def test_the_cause_in_an_output_is_its_last_exception_or_its_last_line(output: str, cause: str) -> None:
+    assert rollout.cause(output) == cause
 
 
 def test_a_log_that_is_gone_leaves_the_exit_code_or_the_reason() -> None:
@@ -56,9 +99,10 @@ def test_a_log_that_is_gone_leaves_the_exit_code_or_the_reason() -> None:
     found = rollout.failure([pod(2, ended)], 2, gone)
     assert found is not None
     assert found.message == "its log cannot be read: no such pod"
-    found = rollout.failure([pod(2, ended)], 2, lambda *_: "\n")
-    assert found is not None
-    assert found.message == "it ended with exit code 137"
+    for log in ("\n", "unable to retrieve container logs for containerd://d79bb1fbe05d"):
+        found = rollout.failure([pod(2, ended)], 2, lambda *_, log=log: log)
+        assert found is not None
+        assert found.message == "it ended with exit code 137"
 
 
 def test_requests_go_to_the_ready_pods_that_do_not_end() -> None:

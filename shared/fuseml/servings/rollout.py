@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ _STUCK = {
     "InvalidImageName",
     "RunContainerError",
 }
+# The time, the logger and the level before the message of a line.
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d[ T][\d:.,]+\S* .*?\b(?:ERROR|CRITICAL|FATAL)\b(?: \[[^\]]*\])?[ :-]*")
+# The whole log, as the API answers it, where the runtime of the node has removed the container.
+_NO_LOG = "unable to retrieve container logs for"
 ReadLog = Callable[[str, str, bool], str]
 """(pod, container, former) -> the last lines of its log. Raises FusemlError."""
 
@@ -60,15 +65,17 @@ def answering(pods: Sequence[Object]) -> dict[int, int]:
 def failure(pods: Sequence[Object], revision: int, read_log: ReadLog) -> Failure | None:
     """The first container of the revision's pods that failed or cannot start; None while all may still become ready."""
     for pod in pods:
-        if objects.number(pod) != revision or _is_ready(pod):
+        if objects.number(pod) != revision or _is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
             continue
         for status in _containers(pod):
-            terminated = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
+            ended = status.get("state", {}).get("terminated") or {}
+            former = status.get("lastState", {}).get("terminated")
+            # A model server that cannot load its model may end with code 0, and is started again; an init container that did its work is not.
+            # The server may count as ready in a pod that is not: in Knative's pods another container is probed.
+            failed = ended.get("reason", "Completed") != "Completed" or (former and not ended)
+            if failed:
+                return _ended(pod, status, ended or former or {}, read_log)
             waiting = status.get("state", {}).get("waiting") or {}
-            # A model server that cannot load its model may end with code 0, and an init container that did its work does.
-            failed = terminated and (terminated.get("reason") != "Completed" or waiting.get("reason") == "CrashLoopBackOff")
-            if failed and not status.get("ready"):
-                return _ended(pod, status, terminated, read_log)
             if waiting.get("reason") in _STUCK:
                 return Failure(pod["metadata"]["name"], status["name"], waiting.get("message") or waiting["reason"])
     return None
@@ -81,6 +88,16 @@ def refusal(deployment: Mapping[str, Any]) -> str:
     return last_line(condition.get("message", "")) if condition.get("status") == "True" else ""
 
 
+def cause(output: str) -> str:
+    """The cause in the output of a program that failed: its last exception, since servers go on to write while they end, or its last line."""
+    lines = output.splitlines()
+    for start in reversed([index for index, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]):
+        exception = next((line.strip() for line in lines[start + 1 :] if line.strip() and not line.startswith(" ")), "")
+        if exception:
+            return exception
+    return _STAMP.sub("", last_line(output))
+
+
 def last_line(text: str) -> str:
     """The last line with content: the cause in the output of a program that ended."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip(" .")), "")
@@ -88,12 +105,14 @@ def last_line(text: str) -> str:
 
 def _ended(pod: Object, status: Mapping[str, Any], terminated: Mapping[str, Any], read_log: ReadLog) -> Failure:
     name = pod["metadata"]["name"]
-    message = last_line(terminated.get("message") or "")
+    message = cause(terminated.get("message") or "")
     if not message:
         try:
-            message = last_line(read_log(name, status["name"], "terminated" not in status.get("state", {})))
+            message = cause(read_log(name, status["name"], "terminated" not in status.get("state", {})))
         except errors.PermanentError as error:  # the log went with the container
             message = f"its log cannot be read: {error.message}"
+        if message.startswith(_NO_LOG):
+            message = ""
     return Failure(name, status["name"], message or f"it ended with exit code {terminated.get('exitCode')}")
 
 

@@ -8,7 +8,7 @@ from fuseml.runtime import cluster
 from fuseml.servings.objects import Object
 
 APPLY: Any = {"field_manager": "fuseml", "force": True, "_content_type": "application/apply-patch+yaml"}
-_LINES = 20
+_LINES = 200  # a server writes more after its exception while it ends
 
 
 class Workloads(cluster.Connection):

@@ -100,7 +100,7 @@ class KServeServing:
         revisions = self._cluster.revisions(selector) if "Knative" in modes else []
         is_standard = "Standard" in modes
         deployments = self._cluster.deployments(selector) if is_standard else []
-        pods = self._cluster.pods(selector) if is_standard else []
+        pods = self._cluster.pods(selector) if services else []
         found: dict[str, _Found] = {}
         for name in {*services, *(render.object_name(spec.name) for spec in specs)}:
             own = services[name]["metadata"].get("labels", {}).get(objects.APPLICATION_LABEL) if name in services else None
@@ -133,6 +133,8 @@ class KServeServing:
         if state == "starting" and invalid and clock.ago(self._settings.settling) > spec.newest.registered:
             state, cause = "failed", invalid
         url = status.url(found.service, chosen, gateway=bool(spec.newest.document.options.get("gateway")))
+        if state == "ready" and not url:
+            state, cause = "starting", "KServe has not reported its address yet"
         return Status(state, cause, url, traffic, self._cluster.namespace, owned, name, due)
 
     def _knative(self, spec: ServingSpec, found: _Found, service: Object) -> tuple[State, str, dict[int, int], bool]:
@@ -142,9 +144,12 @@ class KServeServing:
         present = steps.Step(status.template(service) or 0, service["spec"]["predictor"].get("canaryTrafficPercent"))
         if traffic == dict(spec.traffic) and (present.template not in spec.traffic or status.is_current(service, found.revisions)):
             return "ready", "", traffic, False
-        failure = status.load_failure(service) if status.is_current(service, found.revisions) else ""
-        if failure and present.template in spec.traffic:
-            return "failed", failure, traffic, False
+        if present.template in spec.traffic:
+            # The pods first: to KServe a server that ends with code 0 is still loading.
+            failed = rollout.failure(found.pods, present.template, self._read_log)
+            reported = status.load_failure(service) if status.is_current(service, found.revisions) else ""
+            if failed or reported:
+                return "failed", failed.message if failed else reported, traffic, False
         return "starting", status.progress(service), traffic, step != present
 
     def _standard(self, spec: ServingSpec, found: _Found, service: Object) -> tuple[State, str, dict[int, int], bool]:

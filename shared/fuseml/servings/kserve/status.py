@@ -55,12 +55,7 @@ def load_failure(service: Mapping[str, Any]) -> str:
     model = service.get("status", {}).get("modelStatus", {})
     failure = model.get("lastFailureInfo", {})
     if model.get("transitionStatus") == "BlockedByFailedLoad":
-        return (
-            rollout.last_line(failure.get("message", ""))
-            or failure.get("reason")
-            or revision_failure(service)
-            or "the model failed to load"
-        )
+        return rollout.cause(failure.get("message", "")) or failure.get("reason") or revision_failure(service) or "the model failed to load"
     return revision_failure(service)
 
 

@@ -142,7 +142,7 @@ class SeldonV2Serving:
         for name in names:
             condition = _condition(found.models.get(name), "ModelReady")
             if condition.get("status") == "False" and condition.get("reason") in _FAILED:
-                return status("failed", rollout.last_line(condition.get("message", "")) or condition["reason"])
+                return status("failed", rollout.cause(condition.get("message", "")) or condition["reason"])
         waiting = [name for name in names if not found.is_ready(name)]
         if waiting:
             cause = "its Models do not exist; the sweep creates them" if waiting[0] not in found.models else f"{waiting[0]} is being loaded"

@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[Path]:
     manifest.write_text(manifest.read_text().replace("docker.io/versity/versitygw:v1.7.0", image("S3")))
     yield folder
     kubectl("delete", "namespace", "versitygw", "--ignore-not-found", "--wait=false")
-    kubectl("delete", "configmap", "versitygw", "--namespace=fuseml-tools", "--ignore-not-found")
+    kubectl("delete", "secret", "versitygw", "--namespace=fuseml-tools", "--ignore-not-found")
 
 
 def test_a_store_is_installed_found_by_its_selector_healthy_and_removed(deployment: Deployment, store: Path) -> None:

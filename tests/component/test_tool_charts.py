@@ -45,7 +45,8 @@ spec:
 def leave_pending(cluster: Cluster) -> None:
     """Add the next release of the chart, as helm stores it before it changes anything."""
     last = max(
-        (item for key, item in cluster.objects.items() if key[0] == "secrets"), key=lambda item: int(item["metadata"]["labels"]["version"])
+        (item for key, item in cluster.objects.items() if key[0] == "secrets" and item.get("type") == "helm.sh/release.v1"),
+        key=lambda item: int(item["metadata"]["labels"]["version"]),
     )
     release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(last["data"]["release"]))))
     number = release["version"] + 1
@@ -129,10 +130,10 @@ def test_a_chart_is_installed_repaired_after_a_kill_upgraded_and_removed(place: 
     (shop / "values.yaml").write_text("tag: two\n")
     leave_pending(place.cluster)
     assert "another helm changes it" in place.fuseml("install", "./shop", "--yes", code=1).stderr
-    entry = place.cluster.get("configmaps", "shop", "fuseml-tools")
+    entry = place.cluster.get("secrets", "shop", "fuseml-tools")
     (digest,) = [folders.tool(str(shop)).digest(step) for step in folders.tool(str(shop)).description.install]
-    progress = json.loads(entry["data"]["progress"]) | {"running": digest}
-    place.cluster.put(entry | {"data": entry["data"] | {"progress": json.dumps(progress)}})
+    progress = json.dumps(json.loads(base64.b64decode(entry["data"]["progress"])) | {"running": digest})
+    place.cluster.put(entry | {"data": entry["data"] | {"progress": base64.b64encode(progress.encode()).decode()}})
     assert "(pending-upgrade) is repaired" in place.fuseml("install", "./shop", "--yes").stderr
     (container,) = place.cluster.get("deployments", "shop", "shop")["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "shop:two"

@@ -96,7 +96,7 @@ def test_a_killed_installation_continues_to_the_same_end(place: Place) -> None:
                 break
         process.send_signal(signal.SIGKILL)
     assert place.cluster.names("configmaps", "store") == []
-    assert place.cluster.get("configmaps", "store", "fuseml-tools")["data"]["state"] == "installing"
+    assert place.cluster.get("secrets", "store", "fuseml-tools")["data"]["state"] == base64.b64encode(b"installing").decode()
     place.ready = True
     place.cluster.put(place.cluster.get("pods", "store", "store"))
     output = place.fuseml("install", "./store", "--yes")
@@ -109,7 +109,7 @@ def test_a_killed_installation_continues_to_the_same_end(place: Place) -> None:
         for key in [key for key in place.cluster.objects if key[0] == kind]:
             del place.cluster.objects[key]
     place.fuseml("uninstall", "./store", "--yes")
-    assert place.cluster.names("configmaps", "fuseml-tools") == ["base"]
+    assert place.cluster.names("secrets", "fuseml-tools") == ["base"]
 
 
 def test_without_a_cluster_one_line_names_the_way_out(tmp_path: Path) -> None:

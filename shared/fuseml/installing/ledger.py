@@ -1,7 +1,8 @@
-"""The record of installations: a ConfigMap for each tool in the cluster, written before and after each step."""
+"""The record of installations: a Secret for each tool in the cluster, written before and after each step."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -52,7 +53,7 @@ class Ledger:
 
     def entries(self) -> dict[str, Entry]:
         """The entries by tool."""
-        found = self._programs.list("configmaps", f"--namespace={objects.LEDGER}", f"--selector={objects.TOOL}")
+        found = self._programs.list("secrets", f"--namespace={objects.LEDGER}", f"--selector={objects.TOOL}")
         return {entry.tool: entry for entry in map(_entry, found)}
 
     def write(self, entry: Entry) -> None:
@@ -74,12 +75,13 @@ class Ledger:
 
     def remove(self, tool: str) -> None:
         """Forget a tool."""
-        self._programs.kubectl("delete", "configmap", tool, f"--namespace={objects.LEDGER}", "--ignore-not-found")
+        self._programs.kubectl("delete", "secret", tool, f"--namespace={objects.LEDGER}", "--ignore-not-found")
 
 
 def _entry(item: Object) -> Entry:
-    data, name = item.get("data") or {}, item["metadata"]["name"]
+    name = item["metadata"]["name"]
     try:
+        data = {key: base64.b64decode(value).decode() for key, value in (item.get("data") or {}).items()}
         progress = json.loads(data.get("progress") or "{}")
         state: State = {"installed": "installed", "removing": "removing"}.get(data.get("state", ""), "installing")  # type: ignore[assignment]
         return Entry(
@@ -95,7 +97,7 @@ def _entry(item: Object) -> Entry:
         )
     except (ValueError, AttributeError):
         raise errors.PermanentError(
-            f"the record of the installation of {name} is damaged: ConfigMap {name} in the namespace {objects.LEDGER}; delete it and install "
+            f"the record of the installation of {name} is damaged: Secret {name} in the namespace {objects.LEDGER}; delete it and install "
             "the tool again"
         ) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from fuseml.domain.installation.description import Account, Description, Gateway
 Object = dict[str, Any]
 
 LEDGER = "fuseml-tools"
-"""The namespace with a ConfigMap for each installed tool."""
+"""The namespace with a Secret for each installed tool."""
 WORKLOADS = "fuseml-workloads"
 """Namespace and service account of the pods of runs."""
 _OWN = {"app.kubernetes.io/managed-by": "fuseml"}
@@ -34,8 +35,9 @@ def is_made(item: Mapping[str, Any] | None, tool: str = "") -> bool:
 
 
 def ledger(tool: str, data: Mapping[str, str]) -> Object:
-    """The record of an installation."""
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(tool, LEDGER, tool), "data": dict(data)}
+    """The record of an installation: a Secret, because descriptions may hold fixed values of accounts."""
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": _metadata(tool, LEDGER, tool), "type": "Opaque", "data": encoded}
 
 
 def account(item: Account, owner: Description, generated: Mapping[str, str]) -> Object:

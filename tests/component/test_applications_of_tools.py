@@ -125,4 +125,4 @@ def test_a_split_is_made_or_refused_before_it_is_stored(server: Server) -> None:
 def test_a_model_that_cannot_be_loaded_is_shown_with_its_cause(server: Server) -> None:
     server.register("broken")
     waiting.wait_until(lambda: server.call("GET", "/applications/wine")["status"] == "failed", "the failure", interval=0.05)
-    assert server.call("GET", "/applications/wine")["cause"].startswith("cannot load s3://models/broken")
+    assert "cannot load s3://models/broken" in server.call("GET", "/applications/wine")["cause"]

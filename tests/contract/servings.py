@@ -131,22 +131,27 @@ class UnderTest:
         with self.store.read() as session:
             spec = self._spec(session, applications.get(session, name))
         waiting.wait_until(
-            lambda: self.observe(spec) and self.predict(url, name) == (200, model.answer),
-            lambda: f"an answer of {model.address}: {self.predict(url, name)}",
+            lambda: self.observe(spec) and self._answer(url, name) == (200, model.answer),
+            lambda: f"an answer of {model.address}: {self._answer(url, name)}",
             patience=self.patience,
             interval=0.1,
         )
 
     def wait_for_end(self, url: str, name: str) -> None:
-        """Ask until no model answers. On a cluster the ingress, or the name server, learns of a removal a moment later."""
+        """Ask until no model answers. On a cluster the ingress learns of a removal a moment later."""
+        waiting.wait_until(
+            lambda: self._answer(url, name)[0] == 404,
+            lambda: f"the end of {name}: {self._answer(url, name)}",
+            patience=self.patience,
+            interval=0.1,
+        )
 
-        def answer() -> tuple[int, Any]:
-            try:
-                return self.predict(url, name)
-            except urllib3.exceptions.NewConnectionError as error:
-                return 404, str(error)
-
-        waiting.wait_until(lambda: answer()[0] == 404, lambda: f"the end of {name}: {answer()}", patience=self.patience, interval=0.1)
+    def _answer(self, url: str, name: str) -> tuple[int, Any]:
+        """As `predict`; 404 where nothing listens. A Service of Kubernetes is there a moment after its pods, and goes with its name."""
+        try:
+            return self.predict(url, name)
+        except urllib3.exceptions.NewConnectionError as error:
+            return 404, str(error)
 
     def predict(self, url: str, name: str) -> tuple[int, Any]:
         """See `predict`; `name` is the application's."""

@@ -212,6 +212,8 @@ def _predictor(spec: ServingSpec, revision: Revision, settings: Settings, chosen
         name = object_name(spec.name)
         path = f"/v1/models/{name}" if choice.protocol == "v1" else f"/v2/models/{name}/ready"
         model["readinessProbe"] = {"httpGet": {"path": path, "port": _PORT}, "successThreshold": 1}
+    if choice.server == "mlserver":
+        model["env"] = objects.variables(model_servers.MLSERVER_VARIABLES)
     if chosen == "Standard":
         model["lifecycle"] = {"preStop": {"sleep": {"seconds": settings.drain}}}
     predictor: Object = {

@@ -77,6 +77,9 @@ def invalid(service: Mapping[str, Any]) -> str:
     failure = model.get("lastFailureInfo", {})
     if model.get("transitionStatus") != "InvalidSpec":
         return ""
+    if failure.get("reason") == "RuntimeNotRecognized":
+        runtime = service["spec"]["predictor"]["model"].get("runtime")
+        return f"KServe has no runtime {runtime!r}: install it, or name one that is there in FUSEML_SERVING_RUNTIME of KServe's record"
     return ": ".join(filter(None, (failure.get("reason"), failure.get("message")))) or "the specification is invalid"
 
 

@@ -31,7 +31,6 @@ from tests.contract import servings
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 TOKEN = "t"
-NAME = "workspace-diabetes-mlflow-e2e"
 OPTIONS: dict[str, dict[str, str]] = {
     "real kserve": {},
     "real kserve standard": {"FUSEML_SERVING_MODE": "Standard"},
@@ -74,6 +73,8 @@ def trained_by(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Steps
                 "FUSEML_API_URL": f"http://127.0.0.1:{api.port}",
                 "FUSEML_API_TOKEN": TOKEN,
                 "FUSEML_SERVING": resource,
+                # Short: KServe makes a host name of it and the namespace.
+                "FUSEML_APP_NAME": "diabetes",
             }
             folder = tmp_path / "diabetes"
             shutil.copytree(steps.EXAMPLE, folder)

@@ -45,7 +45,7 @@ def test_files_that_are_not_there_are_the_cause_and_the_former_model_goes_on(und
     first = under_test.models.first
     url = under_test.wait(under_test.register("absent", first), "ready").url
     under_test.wait_for_answer(url, "absent", first)
-    caller = servings.Caller(url, "absent")
+    caller = under_test.caller(url, "absent")
     with caller.calling():
         failed = under_test.wait(under_test.register("absent", absent(under_test)), "failed")
         assert "nowhere" in failed.cause

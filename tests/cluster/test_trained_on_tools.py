@@ -31,7 +31,6 @@ from tests.contract import servings
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 TOKEN = "t"
-NAME = "workspace-diabetes-mlflow-e2e"
 OPTIONS: dict[str, dict[str, str]] = {
     "real kserve": {},
     "real kserve standard": {"FUSEML_SERVING_MODE": "Standard"},
@@ -74,6 +73,8 @@ def trained_by(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Steps
                 "FUSEML_API_URL": f"http://127.0.0.1:{api.port}",
                 "FUSEML_API_TOKEN": TOKEN,
                 "FUSEML_SERVING": resource,
+                # Short: KServe makes a host name of it and the namespace.
+                "FUSEML_APP_NAME": "diabetes",
             }
             folder = tmp_path / "diabetes"
             shutil.copytree(steps.EXAMPLE, folder)
@@ -112,13 +113,13 @@ def tracking_server(folder: Path, environment: Mapping[str, str]) -> Iterator[st
 
 
 def predict(url: str) -> float:
-    """The prediction for the first row of the data."""
+    """The prediction for the first row of the data, by a connection of its own: an open one leads to the former pod while that ends."""
     from sklearn.datasets import load_diabetes
 
     row = load_diabetes(as_frame=True).data.iloc[:1]
     inputs = [{"name": name, "datatype": "FP64", "shape": [1, 1], "data": [float(row[name].iloc[0])]} for name in row.columns]
     body = {"parameters": {"content_type": "pd"}, "inputs": inputs}
-    answer = urllib3.request("POST", url, json=body, timeout=waiting.PATIENCE, retries=False)
+    answer = urllib3.request("POST", url, json=body, headers={"Connection": "close"}, timeout=waiting.PATIENCE, retries=False)
     assert answer.status == 200, answer.data
     return float(json.loads(answer.data)["outputs"][0]["data"][0])
 

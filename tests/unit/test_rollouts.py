@@ -155,6 +155,13 @@ def test_a_server_that_ends_with_code_0_is_a_failure_although_kserve_says_in_pro
     assert status.load_failure(service) == "Container failed with: container exited with no error.."
 
 
+def test_objects_that_kserve_cannot_make_are_a_failure() -> None:
+    condition = {"type": "PredictorReady", "status": "False", "reason": "ReconcileFailed", "message": "failed creating host name"}
+    service = {"status": {"conditions": [condition]}}
+    assert status.invalid(service) == "failed creating host name"
+    assert status.invalid({"status": {"conditions": [condition | {"reason": "MinimumReplicasUnavailable"}]}}) == ""
+
+
 def test_a_runtime_that_is_not_there_is_named() -> None:
     failure = {"reason": "RuntimeNotRecognized", "message": "Waiting for runtime to become available"}
     service = inference_service({"status": "Unknown"}, {"transitionStatus": "InvalidSpec", "lastFailureInfo": failure})

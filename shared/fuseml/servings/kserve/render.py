@@ -37,8 +37,9 @@ _RUNTIMES = {
 """Model server -> the ClusterServingRuntime that KServe ships for it."""
 _ALIKE = ("mlserver", "sklearn")
 _PORT = 8080
-# 63 characters of a Knative revision minus `-predictor-00001`.
-_LONGEST_NAME = 46
+# 63 characters minus `-predictor-fuseml-workloads`: in the mode Standard that is a label of the host name. Longer than `-predictor-00001` of a
+# Knative revision.
+_LONGEST_NAME = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

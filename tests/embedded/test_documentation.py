@@ -33,7 +33,7 @@ COMMANDS = [line.split("#")[0].strip() for line in re.findall(r"^ {4}uv run (fus
 BLOCKS = [
     block
     for block in re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    if not re.search(r"\b(?:docker|kn|kubectl|skopeo|task (?:un)?deploy)\b|\.example\.com\b", block)
+    if not re.search(r"\b(?:docker|kn|kubectl|skopeo|task (?:un)?deploy|fuseml (?:extension )?(?:un)?install)\b|\.example\.com\b", block)
 ]
 REQUESTS = re.findall(r"^ {4}(GET|POST) +(/\S+)", TEXT, re.MULTILINE)
 APPLICATION = "demo-diabetes-mlflow-e2e"
@@ -73,7 +73,9 @@ def test_the_commands_of_the_documentation_work(server: servers.Server, tmp_path
         if command.startswith(ELSEWHERE):
             continue
         code = 1 if command in REFUSED else 0
-        process = commands.fuseml_here(*shlex.split(command)[1:], cwd=tmp_path, environment=environment, text="y\n", code=code)
+        # No test leaves this machine. Nothing listens there, which the status of the codeset shows.
+        words = shlex.split(command.replace("https://git.example.com", "http://127.0.0.1:9"))
+        process = commands.fuseml_here(*words[1:], cwd=tmp_path, environment=environment, text="y\n", code=code)
         assert REFUSED.get(command, "") in process.stderr, commands.describe(process)
         if command.startswith("fuseml workflow run"):
             server.settled()

@@ -64,6 +64,8 @@ class UnderTest:
     fields: Mapping[str, Any] = field(default_factory=dict)
     model_in_requests: Callable[[str], str] = str
     splits: bool = True
+    moves_connections: bool = True
+    """Whether an open connection survives the end of a pod: where no proxy is between, the model server resets it."""
 
     def record(self, name: str, model: Model) -> servings.ServingSpec:
         """Commit an application, as `applications` does it; the serving gets no call."""
@@ -131,22 +133,31 @@ class UnderTest:
         with self.store.read() as session:
             spec = self._spec(session, applications.get(session, name))
         waiting.wait_until(
-            lambda: self.observe(spec) and self.predict(url, name) == (200, model.answer),
-            lambda: f"an answer of {model.address}: {self.predict(url, name)}",
+            lambda: self.observe(spec) and self._answer(url, name) == (200, model.answer),
+            lambda: f"an answer of {model.address}: {self._answer(url, name)}",
             patience=self.patience,
             interval=0.1,
         )
 
     def wait_for_end(self, url: str, name: str) -> None:
-        """Ask until no model answers. On a cluster the ingress, or the name server, learns of a removal a moment later."""
+        """Ask until no model answers. On a cluster the ingress learns of a removal a moment later."""
+        waiting.wait_until(
+            lambda: self._answer(url, name)[0] == 404,
+            lambda: f"the end of {name}: {self._answer(url, name)}",
+            patience=self.patience,
+            interval=0.1,
+        )
 
-        def answer() -> tuple[int, Any]:
-            try:
-                return self.predict(url, name)
-            except urllib3.exceptions.NewConnectionError as error:
-                return 404, str(error)
+    def _answer(self, url: str, name: str) -> tuple[int, Any]:
+        """As `predict`; 404 where nothing listens. A Service of Kubernetes is there a moment after its pods, and goes with its name."""
+        try:
+            return self.predict(url, name)
+        except urllib3.exceptions.NewConnectionError as error:
+            return 404, str(error)
 
-        waiting.wait_until(lambda: answer()[0] == 404, lambda: f"the end of {name}: {answer()}", patience=self.patience, interval=0.1)
+    def caller(self, url: str, name: str) -> Caller:
+        """Sends requests to the application."""
+        return Caller(url, self.model_in_requests(name), connects=not self.moves_connections)
 
     def predict(self, url: str, name: str) -> tuple[int, Any]:
         """See `predict`; `name` is the application's."""
@@ -158,9 +169,10 @@ class UnderTest:
         return spec
 
 
-def predict(url: str, name: str, timeout: float = waiting.PATIENCE) -> tuple[int, Any]:
-    """Status, and the prediction or the body of another answer. `url` is the application's. Raises urllib3's HTTPError."""
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {_TOKEN}"}
+def predict(url: str, name: str, timeout: float = waiting.PATIENCE, *, connects: bool = False) -> tuple[int, Any]:
+    """Status, and the prediction or the body of another answer. `url` is the application's; `connects`: by a connection of its own. Raises
+    urllib3's HTTPError."""
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {_TOKEN}"} | ({"Connection": "close"} if connects else {})
     answer = _POOL.request("POST", f"{url}/v2/models/{name}/infer", body=_ROW, headers=headers, timeout=timeout)
     return answer.status, json.loads(answer.data)["outputs"][0]["data"][0] if answer.status == 200 else answer.data
 
@@ -171,13 +183,14 @@ class Caller:
 
     url: str
     name: str
+    connects: bool = False
     answers: list[tuple[int, Any]] = field(default_factory=list)
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def _call(self) -> None:
         while not self._stopping.wait(0.02):
             try:
-                self.answers.append(predict(self.url, self.name))
+                self.answers.append(predict(self.url, self.name, connects=self.connects))
             except urllib3.exceptions.HTTPError as error:
                 self.answers.append((0, str(error)))
 
@@ -372,13 +385,16 @@ def real_kserve(folder: Path, mode: str) -> Iterator[UnderTest]:
     """KServe's serving on a cluster. Without the Gateway API its mode Standard splits no requests."""
     definition = "inferenceservices.serving.kserve.io"
     with real_tool(folder, definition, _kserve_on_cluster, served_by="kserve-api", options={"mode": mode}) as under_test:
-        under_test.splits = mode == "Knative"
+        under_test.splits = under_test.moves_connections = mode == "Knative"
         yield under_test
 
 
-def real_seldon(folder: Path) -> contextlib.AbstractContextManager[UnderTest]:
+@contextlib.contextmanager
+def real_seldon(folder: Path) -> Iterator[UnderTest]:
     """The serving of Seldon Core 1 on a cluster."""
-    return real_tool(folder, "seldondeployments.machinelearning.seldon.io", _seldon_on_cluster, served_by="seldon-core-api")
+    with real_tool(folder, "seldondeployments.machinelearning.seldon.io", _seldon_on_cluster, served_by="seldon-core-api") as under_test:
+        under_test.moves_connections = False
+        yield under_test
 
 
 SERVINGS: dict[str, Callable[[Path], contextlib.AbstractContextManager[UnderTest]]] = {

@@ -43,7 +43,7 @@ def test_a_replacement_and_a_roll_back_fail_no_request_and_take_effect_without_o
     first, second = under_test.models.first, under_test.models.second
     url = under_test.wait(under_test.register("busy", first), "ready").url
     under_test.wait_for_answer(url, "busy", first)
-    caller = servings.Caller(url, under_test.model_in_requests("busy"))
+    caller = under_test.caller(url, "busy")
     with caller.calling():
         replaced = under_test.register("busy", second)
         under_test.wait_for_answer(url, "busy", second)

@@ -136,6 +136,7 @@ def test_a_run_stores_ids_and_revisions_but_no_secret(team: Team) -> None:
         "credentials_scope": "project",
         "configuration": {"S3_ENDPOINT_URL": "http://old.example.com:9000"},
         "secret_keys": ["ACCESS_KEY"],
+        "secret_files": {},
         "revision": 1,
         "ambiguous_with": [],
         "withheld": "",

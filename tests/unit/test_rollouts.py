@@ -155,6 +155,20 @@ def test_a_server_that_ends_with_code_0_is_a_failure_although_kserve_says_in_pro
     assert status.load_failure(service) == "Container failed with: container exited with no error.."
 
 
+def test_objects_that_kserve_cannot_make_are_a_failure() -> None:
+    condition = {"type": "PredictorReady", "status": "False", "reason": "ReconcileFailed", "message": "failed creating host name"}
+    service = {"status": {"conditions": [condition]}}
+    assert status.invalid(service) == "failed creating host name"
+    assert status.invalid({"status": {"conditions": [condition | {"reason": "MinimumReplicasUnavailable"}]}}) == ""
+
+
+def test_a_runtime_that_is_not_there_is_named() -> None:
+    failure = {"reason": "RuntimeNotRecognized", "message": "Waiting for runtime to become available"}
+    service = inference_service({"status": "Unknown"}, {"transitionStatus": "InvalidSpec", "lastFailureInfo": failure})
+    service["spec"] = {"predictor": {"model": {"runtime": "kserve-tritonserver"}}}
+    assert "no runtime 'kserve-tritonserver'" in status.invalid(service)
+
+
 def test_the_failure_of_a_former_knative_revision_does_not_count() -> None:
     message = 'Revision "wine-predictor-00001" failed with message: Container failed with: killed.'
     assert status.load_failure(inference_service({"status": "False", "message": message})) == ""

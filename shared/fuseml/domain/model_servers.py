@@ -21,6 +21,10 @@ Server = Literal["fuseml", "mlserver", "mlflow", "sklearn", "tensorflow", "trito
 Protocol = Literal["v2", "v1", "invocations"]
 """The Open Inference Protocol, that of TensorFlow Serving, or that of MLflow."""
 
+MLSERVER_VARIABLES: Mapping[str, str] = {"MLSERVER_PARALLEL_WORKERS": "0"}
+"""MLServer predicts in its own process. A worker would load a second copy of the model, and ends before the server: a request on an open
+connection would fail while a pod ends."""
+
 AUTO = "auto"
 """The name that leaves the choice to the rules, as an empty one does."""
 

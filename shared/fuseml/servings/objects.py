@@ -47,6 +47,11 @@ def labels_of(component: str, application: str, revision: Revision) -> dict[str,
     return {**managed(component), **{label: value for label, value in about.items() if value and _LABEL_VALUE.fullmatch(value)}}
 
 
+def variables(values: Mapping[str, str]) -> list[dict[str, str]]:
+    """The `env` of a container."""
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
 def number(resource: Mapping[str, Any]) -> int | None:
     """The revision of the application that an object is labelled with; None for a foreign one."""
     value = resource.get("metadata", {}).get("labels", {}).get(REVISION_LABEL, "")

@@ -37,8 +37,9 @@ _RUNTIMES = {
 """Model server -> the ClusterServingRuntime that KServe ships for it."""
 _ALIKE = ("mlserver", "sklearn")
 _PORT = 8080
-# 63 characters of a Knative revision minus `-predictor-00001`.
-_LONGEST_NAME = 46
+# 63 characters minus `-predictor-fuseml-workloads`: in the mode Standard that is a label of the host name. Longer than `-predictor-00001` of a
+# Knative revision.
+_LONGEST_NAME = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +213,8 @@ def _predictor(spec: ServingSpec, revision: Revision, settings: Settings, chosen
         name = object_name(spec.name)
         path = f"/v1/models/{name}" if choice.protocol == "v1" else f"/v2/models/{name}/ready"
         model["readinessProbe"] = {"httpGet": {"path": path, "port": _PORT}, "successThreshold": 1}
+    if choice.server == "mlserver":
+        model["env"] = objects.variables(model_servers.MLSERVER_VARIABLES)
     if chosen == "Standard":
         model["lifecycle"] = {"preStop": {"sleep": {"seconds": settings.drain}}}
     predictor: Object = {

@@ -72,11 +72,17 @@ def revision_failure(service: Mapping[str, Any]) -> str:
 
 
 def invalid(service: Mapping[str, Any]) -> str:
-    """The cause if KServe calls the specification invalid, such as one without a runtime; empty otherwise."""
+    """The cause if KServe calls the specification invalid, such as one without a runtime, or cannot make its objects; empty otherwise."""
     model = service.get("status", {}).get("modelStatus", {})
     failure = model.get("lastFailureInfo", {})
+    reconciled = conditions(service).get("PredictorReady", {})
+    if reconciled.get("status") == "False" and reconciled.get("reason") == "ReconcileFailed":
+        return reconciled.get("message") or "KServe cannot make its objects"
     if model.get("transitionStatus") != "InvalidSpec":
         return ""
+    if failure.get("reason") == "RuntimeNotRecognized":
+        runtime = service["spec"]["predictor"]["model"].get("runtime")
+        return f"KServe has no runtime {runtime!r}: install it, or name one that is there in FUSEML_SERVING_RUNTIME of KServe's record"
     return ": ".join(filter(None, (failure.get("reason"), failure.get("message")))) or "the specification is invalid"
 
 

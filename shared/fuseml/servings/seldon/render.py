@@ -133,6 +133,8 @@ def _predictor(spec: ServingSpec, revision: Revision, settings: Settings, predic
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
+    if document.served(SERVERS).server == "mlserver":
+        container["env"] = objects.variables(model_servers.MLSERVER_VARIABLES)
     labels = {**objects.labels_of(COMPONENT, spec.name, revision), objects.REVISION_LABEL: str(revision.number)}
     rendered: Object = {
         "name": predictor,

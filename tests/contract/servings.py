@@ -161,7 +161,7 @@ class UnderTest:
 
     def predict(self, url: str, name: str) -> tuple[int, Any]:
         """See `predict`; `name` is the application's."""
-        return predict(url, self.model_in_requests(name))
+        return predict(url, self.model_in_requests(name), connects=not self.moves_connections)
 
     def _spec(self, session: Any, row: applications.Application) -> servings.ServingSpec:
         spec = servings.serving_spec(session, row, self.keyring.unseal)

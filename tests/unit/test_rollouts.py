@@ -111,6 +111,12 @@ def test_requests_go_to_the_ready_pods_that_do_not_end() -> None:
     assert rollout.answering([]) == {}
 
 
+def test_a_former_pod_that_ends_lingers_while_it_is_ready() -> None:
+    assert rollout.lingers([pod(1, ready=True, deletionTimestamp="now"), pod(2, ready=True)], {2: 100})
+    assert not rollout.lingers([pod(1, deletionTimestamp="now"), pod(2, ready=True)], {2: 100})
+    assert not rollout.lingers([pod(1, ready=True), pod(2, ready=True, deletionTimestamp="now")], {2: 100})
+
+
 def deployment(revision: int = 2, **changes: int) -> dict[str, Any]:
     counts = {"observedGeneration": 3, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, **changes}
     template = {"metadata": {"labels": {"fuseml.io/revision": str(revision)}}}

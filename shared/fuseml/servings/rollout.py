@@ -27,6 +27,7 @@ _STUCK = {
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d[ T][\d:.,]+\S* .*?\b(?:ERROR|CRITICAL|FATAL)\b(?: \[[^\]]*\])?[ :-]*")
 # The whole log, as the API answers it, where the runtime of the node has removed the container.
 _NO_LOG = "unable to retrieve container logs for"
+LINGERS = "the pods of the former revision end, and still answer on open connections"
 ReadLog = Callable[[str, str, bool], str]
 """(pod, container, former) -> the last lines of its log. Raises FusemlError."""
 
@@ -60,6 +61,15 @@ def answering(pods: Sequence[Object]) -> dict[int, int]:
     if shares:
         shares[max(shares, key=lambda number: ready[number])] += 100 - sum(shares.values())
     return shares
+
+
+def lingers(pods: Sequence[Object], traffic: Mapping[int, int]) -> bool:
+    """Whether a pod of a revision without a share ends, and still answers on the connections that callers keep open. One on a lost node does not:
+    it is not ready."""
+    return any(
+        "deletionTimestamp" in pod["metadata"] and objects.number(pod) is not None and objects.number(pod) not in traffic and _answers(pod)
+        for pod in pods
+    )
 
 
 def failure(pods: Sequence[Object], revision: int, read_log: ReadLog) -> Failure | None:
@@ -123,7 +133,10 @@ def _containers(pod: Object) -> Iterator[Mapping[str, Any]]:
 
 
 def _is_ready(pod: Object) -> bool:
+    # A pod that ends keeps its condition for a while, and gets no new connections.
+    return "deletionTimestamp" not in pod["metadata"] and _answers(pod)
+
+
+def _answers(pod: Object) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
-    # A pod that ends keeps its condition for a moment, and gets no requests any more.
-    is_ending = "deletionTimestamp" in pod["metadata"]
-    return not is_ending and any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)

@@ -165,7 +165,8 @@ class KServeServing:
             answering = {number: percent * (100 - sum(shares.values())) // 100 for number, percent in answering.items()} | shares
         complete = deployment is not None and base is not None and rollout.is_complete(deployment, base)
         if complete and answering == dict(spec.traffic) and {base, *canaries} == set(spec.traffic):
-            return "ready", "", answering, False
+            lingers = rollout.lingers(found.pods, spec.traffic)
+            return "starting" if lingers else "ready", rollout.LINGERS if lingers else "", answering, False
         for number in sorted(spec.traffic, reverse=True):
             failure = rollout.failure(found.pods, number, self._read_log)
             if failure is not None:

@@ -123,7 +123,8 @@ class SeldonServing:
         complete = all(any(rollout.is_complete(item, number) for item in found.deployments) for number in spec.traffic)
         extra = any(objects.number(item) not in spec.traffic for item in found.deployments)
         if url and complete and not extra and traffic == dict(spec.traffic):
-            return status("ready", "", traffic)
+            lingers = rollout.lingers(found.pods, spec.traffic)
+            return status("starting" if lingers else "ready", rollout.LINGERS if lingers else "", traffic)
         for number in sorted(spec.traffic, reverse=True):
             failure = rollout.failure(found.pods, number, self._read_log)
             if failure is not None:

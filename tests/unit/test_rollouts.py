@@ -53,6 +53,18 @@ def test_the_cause_is_that_of_the_container_that_failed(container: dict[str, Any
     assert (found.message if found else None) == message
 
 
+def test_a_container_whose_log_went_with_its_first_end_is_reported_at_the_next_one() -> None:
+    again = {"state": {"running": {}}, "lastState": {"terminated": {"reason": "Error", "exitCode": 1}}, "restartCount": 1}
+
+    def gone(pod: str, container: str, former: bool) -> str:
+        return "unable to retrieve container logs for containerd://d79b" if former else "begins"
+
+    assert rollout.failure([pod(2, again)], 2, gone) is None
+    found = rollout.failure([pod(2, again | {"restartCount": 2})], 2, gone)
+    assert found is not None
+    assert found.message == "it ended with exit code 1"
+
+
 def test_a_pod_that_ends_has_not_failed() -> None:
     ended = {"state": {"terminated": {"reason": "Error", "exitCode": 137}}}
     assert rollout.failure([pod(2, ended, deletionTimestamp="now")], 2, read_log) is None

@@ -83,8 +83,8 @@ def failure(pods: Sequence[Object], revision: int, read_log: ReadLog) -> Failure
             # A model server that cannot load its model may end with code 0, and is started again; an init container that did its work is not.
             # The server may count as ready in a pod that is not: in Knative's pods another container is probed.
             failed = ended.get("reason", "Completed") != "Completed" or (former and not ended)
-            if failed:
-                return _ended(pod, status, ended or former or {}, read_log)
+            if failed and (found := _ended(pod, status, ended or former or {}, read_log)):
+                return found
             waiting = status.get("state", {}).get("waiting") or {}
             if waiting.get("reason") in _STUCK:
                 return Failure(pod["metadata"]["name"], status["name"], waiting.get("message") or waiting["reason"])
@@ -113,7 +113,8 @@ def last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip(" .")), "")
 
 
-def _ended(pod: Object, status: Mapping[str, Any], terminated: Mapping[str, Any], read_log: ReadLog) -> Failure:
+def _ended(pod: Object, status: Mapping[str, Any], terminated: Mapping[str, Any], read_log: ReadLog) -> Failure | None:
+    """The failure; None where the container runs again for the first time and its former log is gone: its next end shows the cause."""
     name = pod["metadata"]["name"]
     message = cause(terminated.get("message") or "")
     if not message:
@@ -122,6 +123,8 @@ def _ended(pod: Object, status: Mapping[str, Any], terminated: Mapping[str, Any]
         except errors.PermanentError as error:  # the log went with the container
             message = f"its log cannot be read: {error.message}"
         if message.startswith(_NO_LOG):
+            if "running" in status.get("state", {}) and status.get("restartCount") == 1:
+                return None
             message = ""
     return Failure(name, status["name"], message or f"it ended with exit code {terminated.get('exitCode')}")
 
